@@ -1,0 +1,1 @@
+//! Crash-safe log of peers and records: for now its record types only.

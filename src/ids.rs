@@ -1,0 +1,50 @@
+//! Names of things, each its own type so that they cannot be mixed up.
+
+use std::fmt;
+
+/// A peer of the overlay: BLAKE3 of its Ed25519 public key; also its place in the XOR space.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub [u8; 32]);
+
+impl PeerId {
+    /// XOR distance, comparable as a big-endian number.
+    pub fn distance(&self, other: &Self) -> [u8; 32] {
+        std::array::from_fn(|i| self.0[i] ^ other.0[i])
+    }
+}
+
+/// A WireGuard (X25519) public key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WgKey(pub [u8; 32]);
+
+/// A live session: a slot of the session table and which of the slot's tenants is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// Index into every per-session table of the shard.
+    pub slot: u32,
+    /// Counts the tenants of the slot; a stale reference never finds the next one.
+    pub generation: u32,
+}
+
+fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for PeerId {
+    /// All 64 hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0[..4], f)
+    }
+}
+
+impl fmt::Debug for WgKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0[..4], f)
+    }
+}

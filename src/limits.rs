@@ -1,0 +1,24 @@
+//! Every capacity, with the sum that explains it.
+
+/// Bytes of a normal slot: one datagram of the largest path MTU, with room in front.
+pub const SLOT_BYTES: usize = 2048;
+/// Headroom of a normal slot: a WireGuard data header, so that sealing could be done in place.
+pub const SLOT_HEADROOM: usize = 32;
+/// Bytes of a receive slot: a coalesced run of up to 64 KiB with control data in front.
+pub const RX_SLOT_BYTES: usize = 68 * 1024;
+/// Shim in front of the frame header.
+pub const SHIM_BYTES: usize = 4;
+/// Frame header.
+pub const HEADER_BYTES: usize = 12;
+/// Smallest plaintext: what passes BoringTun's check of an IPv4 header.
+pub const PLAINTEXT_MIN: usize = 20;
+/// Plaintext every path carries: IPv6's 1280 less 40 IP, 8 UDP, 32 WireGuard.
+pub const PLAINTEXT_BASE: usize = 1200;
+/// WireGuard data header and tag.
+pub const WG_OVERHEAD: usize = 32;
+/// Peers in one FIND_NODE answer over all chunks.
+pub const FIND_NODE_PEERS_MAX: usize = 16;
+/// Chunks of one answer.
+pub const CHUNKS_MAX: usize = 16;
+
+const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + 1472 <= SLOT_BYTES);

@@ -1,0 +1,3 @@
+//! `molia-router`: see `molia-router --help`.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! The wire protocol's bytes.
+pub mod kind;

@@ -1,0 +1,53 @@
+//! What goes through a port: datagrams with the path they took.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bufpool::Buf;
+
+/// Our end of a path: the address that was asked and the interface it came in by,
+/// so that the answer leaves from the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Local {
+    /// Destination address of what was received; `None` lets the kernel choose.
+    pub ip: Option<IpAddr>,
+    /// Interface index; 0 lets the kernel choose.
+    pub ifindex: u32,
+}
+
+/// Both ends of a path. An IPv4-mapped peer is always written as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: Local,
+}
+
+/// One receive slot: a datagram, or up to 64 of one sender that the kernel coalesced.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Where it came from.
+    pub path: Path,
+    /// The bytes; a coalesced run is the segments back to back.
+    pub buf: Buf,
+    /// Bytes per segment, the last one may be shorter; equals `buf.len()` when nothing was coalesced.
+    pub segment: usize,
+}
+
+impl Datagram {
+    /// The datagrams of the run in the order they arrived. An empty datagram yields nothing.
+    pub fn segments(&self) -> std::slice::Chunks<'_, u8> {
+        self.buf.chunks(self.segment.max(1))
+    }
+}
+
+/// A datagram (or a run of equal-sized ones, back to back in one slot) to send.
+#[derive(Debug)]
+pub struct Transmit {
+    /// Where it goes and from which of our addresses.
+    pub path: Path,
+    /// The bytes.
+    pub buf: Buf,
+    /// Bytes per segment, the last one may be shorter; equals `buf.len()` for a single datagram.
+    pub segment: usize,
+}
