@@ -1,3 +1,6 @@
 //! `molia-router`: see `molia-router --help`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    molia_router::cli::main(std::env::args_os())
+}

@@ -1,1 +1,63 @@
 //! The command line: one file a subcommand, each with `Args` and `run`.
+//!
+//! A command prints what was asked for on standard output and returns a
+//! [`Failure`] otherwise; only [`main`] turns that into a line on standard
+//! error and an exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+mod failure;
+pub mod output;
+
+pub use failure::{Exit, Failure};
+
+/// Relay and bootstrap server of a WireGuard-authenticated peer-to-peer overlay.
+#[derive(Debug, Parser)]
+#[command(
+    name = "molia-router",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the command that `args` (with the program's name first) ask for.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody to tell if standard error is closed as well.
+            let _ = writeln!(std::io::stderr(), "molia-router: {failure}");
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {}
+}
+
+/// Help and version were asked for and are no failure; all else is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Exit::Usage as u8)
+    }
+}
