@@ -1,6 +1,6 @@
 //! The pool, its unique buffer handle and the typed loan to the kernel.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -33,8 +33,9 @@ struct Shared {
     headroom: usize,
     /// Set by `Pool::drop` while slots are still out.
     orphaned: Cell<bool>,
-    /// LIFO: the slot used last is the one still in cache.
-    free: UnsafeCell<Vec<u32>>,
+    /// The first `home` are the free slots. LIFO: the slot used last is the one still in cache.
+    free: Box<[Cell<u32>]>,
+    home: Cell<usize>,
 }
 
 /// Owner of an arena and of its free list. `!Send`.
@@ -55,10 +56,14 @@ impl Pool {
         let PoolConfig { slot_bytes, slots, headroom, hugepages, prefault } = config;
         assert!(slots > 0 && u32::try_from(slots).is_ok(), "slot numbers are u32");
         assert!(u32::try_from(slot_bytes).is_ok(), "offsets in a slot are u32");
-        assert!(slot_bytes.is_multiple_of(64) && headroom < slot_bytes, "slots are whole cache lines");
+        assert!(
+            slot_bytes.is_multiple_of(64) && headroom < slot_bytes,
+            "slots are whole cache lines"
+        );
         let mut arena = Arena::map(slot_bytes * slots, hugepages, prefault)?;
         let base = arena.base();
-        let free = (0..slots).rev().filter_map(|slot| u32::try_from(slot).ok()).collect();
+        let numbers = (0..slots).rev().filter_map(|slot| u32::try_from(slot).ok());
+        let free = numbers.map(Cell::new).collect();
         let shared = Box::new(Shared {
             arena,
             base,
@@ -66,7 +71,8 @@ impl Pool {
             slots,
             headroom,
             orphaned: Cell::new(false),
-            free: UnsafeCell::new(free),
+            free,
+            home: Cell::new(slots),
         });
         Ok(Self { shared: NonNull::from(Box::leak(shared)) })
     }
@@ -86,7 +92,7 @@ impl Pool {
 
     /// Slots on the free list.
     pub fn free(&self) -> usize {
-        self.shared().free_len()
+        self.shared().home.get()
     }
 
     /// All slots, free or not.
@@ -131,30 +137,24 @@ impl fmt::Debug for Pool {
 impl Shared {
     #[inline]
     fn pop(&self) -> Option<u32> {
-        // SAFETY: single-threaded (`!Send`), and no other reference to the list is ever held.
-        let free = unsafe { &mut *self.free.get() };
-        free.pop()
+        let top = self.home.get().checked_sub(1)?;
+        self.home.set(top);
+        Some(self.free[top].get())
     }
 
     #[inline]
     fn push(&self, slot: u32) {
-        // SAFETY: as in `pop`.
-        let free = unsafe { &mut *self.free.get() };
-        debug_assert!(free.len() < self.slots, "a slot came home twice");
-        free.push(slot);
-    }
-
-    fn free_len(&self) -> usize {
-        // SAFETY: as in `pop`.
-        let free = unsafe { &*self.free.get() };
-        free.len()
+        let top = self.home.get();
+        assert!(top < self.slots, "a slot came home twice");
+        self.free[top].set(slot);
+        self.home.set(top + 1);
     }
 
     /// Frees the shared state once the pool is dropped and every slot is home.
     fn release(shared: NonNull<Self>) {
         // SAFETY: called by the pool or a buffer, each of which keeps `shared` alive until here.
         let this = unsafe { shared.as_ref() };
-        if this.orphaned.get() && this.free_len() == this.slots {
+        if this.orphaned.get() && this.home.get() == this.slots {
             // SAFETY: made by `Box::leak` in `Pool::new`; the pool is gone and no slot is out, so
             // nobody else can reach it.
             drop(unsafe { Box::from_raw(shared.as_ptr()) });
@@ -229,7 +229,10 @@ impl Buf {
     /// If that lies outside the slot.
     #[inline]
     pub fn set_window(&mut self, head: usize, len: usize) {
-        assert!(head <= self.capacity() && len <= self.capacity() - head, "window outside the slot");
+        assert!(
+            head <= self.capacity() && len <= self.capacity() - head,
+            "window outside the slot"
+        );
         (self.head, self.len) = (head, len);
     }
 
@@ -355,15 +358,17 @@ impl Loan {
 
     /// Address and length of the whole slot.
     pub fn whole(&self) -> (*mut u8, usize) {
-        // SAFETY: `shared` outlives every slot that is out.
-        let shared = unsafe { self.shared.as_ref() };
-        (self.base(), shared.slot_bytes)
+        (self.base(), self.shared().slot_bytes)
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: `shared` outlives every slot that is out (`Shared::release`).
+        unsafe { self.shared.as_ref() }
     }
 
     fn base(&self) -> *mut u8 {
-        // SAFETY: as in `whole`.
-        let shared = unsafe { self.shared.as_ref() };
-        shared.base.as_ptr().wrapping_add(self.slot as usize * shared.slot_bytes)
+        let offset = self.slot as usize * self.shared().slot_bytes;
+        self.shared().base.as_ptr().wrapping_add(offset)
     }
 
     /// Takes the slot back with its content's bounds as they were lent.

@@ -1,1 +1,2 @@
 //! The attribute registry.
+#![forbid(unsafe_code)]
