@@ -1,0 +1,223 @@
+//! Rates per peer and per prefix.
+//!
+//! A bucket is one number, the virtual time at which everything granted so far would have been
+//! paid for at the configured rate (the generic cell rate algorithm): a grant of cost `c` is in
+//! order while that time stays within the burst allowance of now. It needs no refill and no
+//! sweep, and a bucket whose time has passed is as good as a new one.
+
+use std::time::Duration;
+
+use super::Outgoing;
+use crate::drops::Drop;
+use crate::net::Prefix;
+use crate::time::Moment;
+use crate::wire::kind::Class;
+
+/// A rate; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Frames per second.
+    pub packets_per_s: Option<u64>,
+    /// Bits of UDP payload per second.
+    pub bits_per_s: Option<u64>,
+}
+
+impl Rate {
+    const fn is_unlimited(&self) -> bool {
+        self.packets_per_s.is_none() && self.bits_per_s.is_none()
+    }
+}
+
+/// Rates per peer and per prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of one session.
+    pub peer: Rate,
+    /// Of all sessions of one /24 or /48 together.
+    pub prefix: Rate,
+    /// How much of the rate may be used at once.
+    pub burst: Duration,
+    /// What control frames may overdraw the burst by.
+    pub control_headroom_percent: u32,
+    /// Prefixes that are told apart at a time, if prefixes are limited.
+    pub prefixes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peer: Rate { packets_per_s: Some(500), bits_per_s: Some(4_000_000) },
+            prefix: Rate::default(),
+            burst: Duration::from_secs(1),
+            control_headroom_percent: 50,
+            prefixes: 65_536,
+        }
+    }
+}
+
+/// The largest single cost: a datagram of this many bytes passes whatever the rate.
+const LARGEST_BYTES: u64 = 2048;
+
+/// A meter: cost per unit and allowance, in nanoseconds of the bucket's virtual time.
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    /// 32.32 fixed point.
+    ns_per_unit: u64,
+    allowance_ns: u64,
+    control_allowance_ns: u64,
+}
+
+impl Meter {
+    /// `per_s` units a second; unlimited costs nothing.
+    fn new(per_s: Option<u64>, largest: u64, limits: &Limits) -> Self {
+        let ns_per_unit = per_s.map_or(0, |per_s| {
+            let ns = (1_000_000_000_u128 << 32) / u128::from(per_s.max(1));
+            u64::try_from(ns).unwrap_or(u64::MAX)
+        });
+        let burst_ns = u64::try_from(limits.burst.as_nanos()).unwrap_or(u64::MAX >> 8);
+        let allowance_ns = burst_ns.max(cost(ns_per_unit, largest));
+        let headroom = allowance_ns.saturating_mul(limits.control_headroom_percent.into()) / 100;
+        let control_allowance_ns = allowance_ns.saturating_add(headroom);
+        Self { ns_per_unit, allowance_ns, control_allowance_ns }
+    }
+
+    /// Virtual time after `units` more, or `None` if that is beyond the allowance.
+    #[inline]
+    fn after(&self, now: Moment, bucket: u64, units: u64, class: Class) -> Option<u64> {
+        let now = now.as_nanos();
+        let after = bucket.max(now).saturating_add(cost(self.ns_per_unit, units));
+        let allowance = match class {
+            Class::Control => self.control_allowance_ns,
+            Class::Coordination | Class::Hints => self.allowance_ns,
+        };
+        (after - now <= allowance).then_some(after)
+    }
+}
+
+#[inline]
+fn cost(ns_per_unit: u64, units: u64) -> u64 {
+    let ns = (u128::from(ns_per_unit) * u128::from(units)) >> 32;
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}
+
+/// Both virtual times of one peer or prefix.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    packets: u64,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    packets: Meter,
+    bytes: Meter,
+}
+
+impl Policy {
+    fn new(rate: &Rate, limits: &Limits) -> Self {
+        Self {
+            packets: Meter::new(rate.packets_per_s, 1, limits),
+            bytes: Meter::new(rate.bits_per_s.map(|bits| bits / 8), LARGEST_BYTES, limits),
+        }
+    }
+
+    #[inline]
+    fn after(&self, now: Moment, bucket: Bucket, bytes: u64, class: Class) -> Option<Bucket> {
+        Some(Bucket {
+            packets: self.packets.after(now, bucket.packets, 1, class)?,
+            bytes: self.bytes.after(now, bucket.bytes, bytes, class)?,
+        })
+    }
+}
+
+/// Polices offers.
+#[derive(Debug)]
+pub(super) struct Shaper {
+    peers: Option<(Policy, Box<[Bucket]>)>,
+    prefixes: Option<(Policy, PrefixTable)>,
+}
+
+impl Shaper {
+    pub(super) fn new(limits: &Limits, sessions_max: usize, seed: u64) -> Self {
+        let policy = |rate: &Rate| (!rate.is_unlimited()).then(|| Policy::new(rate, limits));
+        Self {
+            peers: policy(&limits.peer)
+                .map(|policy| (policy, vec![Bucket::default(); sessions_max].into())),
+            prefixes: policy(&limits.prefix)
+                .map(|policy| (policy, PrefixTable::new(limits.prefixes, seed))),
+        }
+    }
+
+    /// Charges a frame to its peer and its prefix, or to neither.
+    #[inline]
+    pub(super) fn charge(
+        &mut self,
+        now: Moment,
+        frame: &Outgoing,
+        bytes: usize,
+    ) -> Result<(), Drop> {
+        if self.peers.is_none() && self.prefixes.is_none() {
+            return Ok(());
+        }
+        let bytes = bytes as u64;
+        let mut peer_after = None;
+        if let Some((policy, buckets)) = &mut self.peers {
+            let bucket = &mut buckets[frame.session.slot as usize];
+            let after = policy.after(now, *bucket, bytes, frame.class).ok_or(Drop::PeerRate)?;
+            peer_after = Some((bucket, after));
+        }
+        if let Some((policy, table)) = &mut self.prefixes {
+            let bucket = table.bucket(frame.prefix);
+            *bucket = policy.after(now, *bucket, bytes, frame.class).ok_or(Drop::SendPrefixRate)?;
+        }
+        if let Some((bucket, after)) = peer_after {
+            *bucket = after;
+        }
+        Ok(())
+    }
+}
+
+/// Ways of a set: places a prefix may be in.
+const WAYS: usize = 4;
+
+/// A fixed number of prefixes' buckets: sets of four found by a keyed hash. A newcomer takes the
+/// place that owes least, which is an idle one unless four busy prefixes share a set.
+#[derive(Debug)]
+struct PrefixTable {
+    sets: Box<[[(Prefix, Bucket); WAYS]]>,
+    seed: u64,
+}
+
+impl PrefixTable {
+    fn new(prefixes: usize, seed: u64) -> Self {
+        let sets = prefixes.div_ceil(WAYS).next_power_of_two();
+        Self { sets: vec![[(Prefix([0; 7]), Bucket::default()); WAYS]; sets].into(), seed }
+    }
+
+    fn bucket(&mut self, prefix: Prefix) -> &mut Bucket {
+        let mut bytes = [0; 8];
+        bytes[..7].copy_from_slice(&prefix.0);
+        let place = place_of(u64::from_le_bytes(bytes), self.seed, self.sets.len());
+        let set = &mut self.sets[place];
+        let way = set.iter().position(|(of, _)| *of == prefix).unwrap_or_else(|| {
+            let owes = |way: &usize| set[*way].1.packets.max(set[*way].1.bytes);
+            let way = (0..WAYS).min_by_key(owes).unwrap_or(0);
+            set[way] = (prefix, Bucket::default());
+            way
+        });
+        &mut set[way].1
+    }
+}
+
+/// Where a key that strangers choose belongs in a table of a power of two `places`: a keyed
+/// hash, the folded halves of a 128-bit product, twice, with a secret on either side.
+#[expect(clippy::cast_possible_truncation, reason = "halves of a product, then a masked index")]
+#[inline]
+pub(super) fn place_of(key: u64, seed: u64, places: usize) -> usize {
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    let hash = fold(fold(key ^ seed, seed | 1) ^ seed.rotate_left(23), 0x9E37_79B9_7F4A_7C15);
+    hash as usize & (places - 1)
+}
