@@ -198,9 +198,8 @@ fn is_rust(file: &File) -> bool {
 }
 
 fn is_script(file: &File) -> bool {
-    let mut parts = file.path.rsplit('/');
-    let bare = parts.next().is_some_and(|name| !name.contains('.') || name.ends_with(".sh"));
-    bare && (file.path.starts_with("scripts/") || file.path.starts_with(".ci/"))
+    let name = ["scripts/", ".ci/"].iter().find_map(|folder| file.path.strip_prefix(folder));
+    name.is_some_and(|name| !name.contains('/') && (!name.contains('.') || name.ends_with(".sh")))
 }
 
 fn check(file: &File) -> Vec<String> {
@@ -213,7 +212,8 @@ fn check(file: &File) -> Vec<String> {
     if is_script(file) {
         checks.push(check_script);
     }
-    if file.path.ends_with("Cargo.toml") && !file.path.starts_with("fuzz/") {
+    let own_workspace = ["fuzz/", "scripts/"].iter().any(|folder| file.path.starts_with(folder));
+    if file.path.ends_with("Cargo.toml") && !own_workspace {
         checks.push(check_manifest);
     }
     match file.path.as_str() {
