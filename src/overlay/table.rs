@@ -10,8 +10,8 @@
 //!
 //! Invariants:
 //! * An id is in the leaf that its bits lead to, at most once; entries lie without holes.
-//! * At most [`Config::per_prefix`] entries of one network in a bucket: who owns one network
-//!   cannot own a neighbourhood.
+//! * At most [`Config::per_prefix`] entries of one global network in a bucket: who owns one
+//!   network cannot own a neighbourhood.
 //! * No entry leaves but by [`Table::remove`], by failing its ping, or by moving into a network
 //!   that has its share of the bucket.
 //! * [`Table::closest`] allocates nothing; [`Table::insert`] allocates nothing either once
@@ -31,7 +31,7 @@ use arrayvec::ArrayVec;
 
 use crate::ids::{PeerId, SessionRef};
 use crate::limits::FIND_NODE_PEERS_MAX;
-use crate::net::Prefix;
+use crate::net::{Prefix, Scope};
 use crate::time::Moment;
 use bucket::Bucket;
 use trie::Trie;
@@ -76,6 +76,8 @@ pub struct Entry {
     pub session: SessionRef,
     /// The network of its address.
     pub prefix: Prefix,
+    /// How far its address means the same thing.
+    pub scope: Scope,
     /// Its `Peer` message in wire form.
     pub encoded: ArrayVec<u8, PEER_BYTES_MAX>,
 }
@@ -338,7 +340,7 @@ impl Table {
     fn update(&mut self, now: Moment, at: EntryIdx, entry: Entry) -> Inserted {
         self.answered(at);
         let bucket = self.trie.bucket(self.trie.leaf(&entry.id));
-        if self.of_prefix(bucket, entry.prefix, Some(at)) >= self.config.per_prefix {
+        if self.neighbours(bucket, &entry, Some(at)) >= self.config.per_prefix {
             self.take_out(at);
             return Inserted::Refused(Refused::Prefix);
         }
@@ -358,10 +360,17 @@ impl Table {
         leaf
     }
 
-    /// Entries of `prefix` in a bucket, `but` one.
-    fn of_prefix(&self, bucket: &Bucket, prefix: Prefix, but: Option<EntryIdx>) -> usize {
+    /// Entries of `newcomer`'s network in a bucket, `but` one. Networks that are not global have
+    /// no share to use up: a laboratory's peers all live in one.
+    fn neighbours(&self, bucket: &Bucket, newcomer: &Entry, but: Option<EntryIdx>) -> usize {
+        if newcomer.scope != Scope::Global {
+            return 0;
+        }
         let counts = |at: &&u32| {
-            self.entries[**at as usize].entry.prefix == prefix && Some(EntryIdx(**at)) != but
+            let entry = &self.entries[**at as usize].entry;
+            entry.scope == Scope::Global
+                && entry.prefix == newcomer.prefix
+                && Some(EntryIdx(**at)) != but
         };
         bucket.places().iter().filter(counts).count()
     }
@@ -370,7 +379,7 @@ impl Table {
     fn room(&mut self, entry: &Entry) -> Room {
         let leaf = self.leaf_with_room(&entry.id);
         let bucket = self.trie.bucket(leaf);
-        if self.of_prefix(bucket, entry.prefix, None) >= self.config.per_prefix {
+        if self.neighbours(bucket, entry, None) >= self.config.per_prefix {
             return Room::PrefixFull;
         }
         if bucket.len() == K || self.entries.len() == self.config.entries_max {
