@@ -57,6 +57,8 @@ drops! {
     RequestWithResponseBit "request_with_response_bit" "request type that carries the response bit",
     ResponseWithoutBit "response_without_bit" "response type without the response bit",
     UnknownCorrelation "unknown_correlation" "response that nobody waits for",
+    BadResponse "bad_response" "response of another version or unknown type, with reserved flags, from a session that may not send it, or too large",
+    Unanswerable "unanswerable" "faulty or unsupported message of a type that is never answered",
     Malformed "malformed" "response body that does not parse",
     // On the way out.
     QueueFull "queue_full" "the class's queue is full",

@@ -21,4 +21,21 @@ pub const FIND_NODE_PEERS_MAX: usize = 16;
 /// Chunks of one answer.
 pub const CHUNKS_MAX: usize = 16;
 
+/// Peers in a FIND_NODE answer whose request names no limit.
+pub const FIND_NODE_PEERS_DEFAULT: usize = 8;
+/// Addresses of a listed peer.
+pub const PEER_ADDRS_MAX: usize = 4;
+/// A listed peer in wire form: id and WireGuard key 34 each, four ip6 addresses 25 each, round-trip time and flags 6 each.
+pub const PEER_ENTRY_BYTES_MAX: usize = 2 * 34 + PEER_ADDRS_MAX * 25 + 2 * 6;
+/// Alternates that a GOAWAY names.
+pub const GOAWAY_ALTERNATES_MAX: usize = 8;
+/// A multiaddr field.
+pub const MULTIADDR_BYTES_MAX: usize = 64;
+/// Padding of a PING.
+pub const PADDING_BYTES_MAX: usize = 1400;
+/// An admission token field.
+pub const ADMISSION_BYTES_MAX: usize = 64;
+/// The text of an ERROR.
+pub const REASON_BYTES_MAX: usize = 128;
+
 const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + 1472 <= SLOT_BYTES);

@@ -1,0 +1,51 @@
+//! Codes of ERROR.
+
+macro_rules! codes {
+    ($($(#[$attr:meta])* $variant:ident = $value:literal $label:literal $help:literal,)*) => {
+        /// Why a request was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+        #[repr(u8)]
+        pub enum Code {
+            $(#[doc = $help] $(#[$attr])* $variant = $value,)*
+        }
+
+        impl Code {
+            /// Every code in ascending order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Value of the `code` label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The code of a wire value; one that we do not know says nothing to us.
+            pub const fn of_wire(value: u32) -> Self {
+                match value {
+                    $($value => Self::$variant,)*
+                    _ => Self::Unspecified,
+                }
+            }
+
+            /// The value on the wire.
+            pub const fn to_wire(self) -> u32 {
+                self as u32
+            }
+        }
+    };
+}
+
+codes! {
+    #[default]
+    Unspecified = 0 "unspecified" "Unknown to us; never sent.",
+    NotFound = 1 "not_found" "No such thing.",
+    Busy = 2 "busy" "Not now.",
+    RateLimited = 3 "rate_limited" "Too often.",
+    Invalid = 4 "invalid" "Malformed, or above a maximum.",
+    TooLarge = 5 "too_large" "Frame or record too large.",
+    Unsupported = 6 "unsupported" "Version, type or capability that is not here.",
+    Unauthorized = 7 "unauthorized" "Needs an identity, a consent or a valid signature.",
+    Internal = 8 "internal" "The answerer's fault.",
+    WrongRole = 9 "wrong_role" "Ask another kind of node.",
+    BudgetExhausted = 10 "budget_exhausted" "Nothing left to give.",
+    StampRequired = 11 "stamp_required" "Pay first; `detail` has the bits wanted.",
+}
