@@ -1,1 +1,168 @@
-//! To come.
+//! From what the operator wrote to what the modules take.
+//!
+//! [`load`] gathers the directory of one-value files, the environment and `--set`
+//! into [`Values`]; one file here for each module turns them into its configuration,
+//! in the units its loop uses. Everything else that belongs to starting up and touches files
+//! is here as well: where the files are ([`places`]), the key file ([`key`]) and the
+//! directory in which a running router is found ([`runtime`]).
+//!
+//! Loading writes nothing.
+
+pub mod key;
+pub mod places;
+pub mod runtime;
+
+mod egress;
+mod overlay;
+mod settings;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tuning::{Applies, Layers, Name, Values};
+
+pub use settings::{Engine, Hugepages, LogFormat, Settings, Tx};
+
+/// What the process finds around it when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Effective user.
+    pub user: u32,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn here() -> Self {
+        Self { variables: std::env::vars_os().collect(), user: rustix::process::geteuid().as_raw() }
+    }
+
+    /// A variable that is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        let found = self.variables.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that names a directory by an absolute path; others are to be ignored.
+    fn directory(&self, name: &str) -> Option<PathBuf> {
+        self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `--config DIR`.
+    pub directory: Option<PathBuf>,
+    /// `--identity FILE`.
+    pub identity: Option<PathBuf>,
+    /// `--set path=value`, in order.
+    pub sets: Vec<String>,
+}
+
+/// A configuration that fits together.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A value for every attribute.
+    pub values: Values,
+    /// The directory of one-value files, whether it exists or not.
+    pub directory: PathBuf,
+    /// Where the identity's key file is or is to be.
+    pub identity: PathBuf,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing says where the configuration lies.
+    #[error("neither XDG_CONFIG_HOME nor HOME is set: say --config DIR")]
+    NoPlace,
+    /// `--config` names something that is not there. A new identity and all
+    /// defaults are not what somebody wants who mistyped it.
+    #[error("--config {}: {error}", .path.display())]
+    NoDirectory {
+        /// What was named.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A setting.
+    #[error(transparent)]
+    Setting(#[from] tuning::Error),
+}
+
+/// Reads everything that configures a router.
+///
+/// # Errors
+/// Everything that is wrong, never an empty list.
+pub fn load(request: &Request, surroundings: &Surroundings) -> Result<Config, Vec<Error>> {
+    let directory = directory(request, surroundings).map_err(|error| vec![error])?;
+    let present = directory.symlink_metadata().is_ok();
+    let layers = Layers {
+        directory: present.then_some(directory.as_path()),
+        variables: &surroundings.variables,
+        sets: &request.sets,
+    };
+    let values = Values::load(&layers)
+        .map_err(|errors| errors.into_iter().map(Error::from).collect::<Vec<_>>())?;
+    let identity = match &request.identity {
+        Some(path) => path.clone(),
+        None => places::identity(surroundings, &directory),
+    };
+    Ok(Config { values, directory, identity })
+}
+
+fn directory(request: &Request, surroundings: &Surroundings) -> Result<PathBuf, Error> {
+    let Some(path) = &request.directory else {
+        return places::configuration(surroundings).ok_or(Error::NoPlace);
+    };
+    let no_directory = |error| Error::NoDirectory { path: path.clone(), error };
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(path.clone()),
+        Ok(_) => Err(no_directory(io::ErrorKind::NotADirectory.into())),
+        Err(error) => Err(no_directory(error)),
+    }
+}
+
+impl Config {
+    /// The configuration of the send queues.
+    pub fn egress(&self) -> crate::egress::Config {
+        egress::config(&self.values)
+    }
+
+    /// The configuration of the routing table.
+    pub fn overlay(&self) -> crate::overlay::Config {
+        overlay::config(&self.values)
+    }
+
+    /// Everything else, in the units of the loop.
+    pub fn settings(&self) -> Settings {
+        Settings::from(&self.values)
+    }
+
+    /// Settings that are legal and yet probably not what was wanted, each with its remedy.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for difference in self.values.differences() {
+            if difference.attribute.applies == Applies::Reserved {
+                let (path, source_of) = (difference.attribute.path, difference.source_of);
+                warnings.push(format!("{path} ({source_of}) has no effect in this version"));
+            }
+        }
+        let admin = self.values.address(Name::AdminListen);
+        if let Some(admin) = admin.filter(|admin| !admin.ip().is_loopback()) {
+            warnings.push(format!(
+                "admin/listen = {admin} serves metrics in the clear to whoever reaches it; \
+                 127.0.0.1 or a firewall keeps it private"
+            ));
+        }
+        warnings
+    }
+
+    /// Whether the directory of one-value files exists.
+    pub fn directory_exists(&self) -> bool {
+        Path::is_dir(&self.directory)
+    }
+}

@@ -185,13 +185,13 @@ attributes! {
     PmtuRaise "pmtu/raise_s" seconds(10, 86_400), "600", Reserved,
         "Time between attempts to find a larger path MTU.";
 
-    OverlayK "overlay/k" number(1, 64), "20", Restart,
-        "Peers of one bucket of the routing table.";
+    OverlayK "overlay/k" number(20, 20), "20", Restart,
+        "Peers of one bucket of the routing table; 20 for all routers.";
     OverlayAlpha "overlay/alpha" number(3, 8), "3", Reserved,
         "Parallel requests of the router's own lookups.";
-    OverlayPeersPerPrefix "overlay/peers_per_prefix_per_bucket" number(1, 64), "2", Restart,
+    OverlayPeersPerPrefix "overlay/peers_per_prefix_per_bucket" number(1, 20), "2", Restart,
         "Peers of one network (/24, /48) in one bucket.";
-    OverlayEntriesMax "overlay/entries_max" number(1, 1 << 22), "131072", Restart,
+    OverlayEntriesMax "overlay/entries_max" number(20, 1 << 22), "131072", Restart,
         "Peers in the routing table of a shard.";
 
     AdminListen "admin/listen" Kind::Address { off: true }, "127.0.0.1:9743", Restart,

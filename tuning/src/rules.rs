@@ -12,8 +12,6 @@ pub(crate) fn check(values: &Values, errors: &mut Vec<Error>) {
         (Name::IoTxBatch, Name::IoRingEntries),
         (Name::AdmissionPuzzleBitsMin, Name::AdmissionPuzzleBitsMax),
         (Name::PmtuFloor, Name::PmtuCeiling),
-        (Name::OverlayPeersPerPrefix, Name::OverlayK),
-        (Name::OverlayK, Name::OverlayEntriesMax),
     ] {
         if values.number(small) > values.number(large) {
             errors.push(conflict(values, small, at_most, large));
