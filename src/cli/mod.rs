@@ -11,26 +11,31 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+pub mod check;
 mod failure;
+pub mod keygen;
+pub mod logging;
 pub mod output;
+pub mod settings;
 
 pub use failure::{Exit, Failure};
 
 /// Relay and bootstrap server of a WireGuard-authenticated peer-to-peer overlay.
 #[derive(Debug, Parser)]
-#[command(
-    name = "molia-router",
-    version,
-    arg_required_else_help = true,
-    subcommand_required = true
-)]
+#[command(name = "molia-router", version, arg_required_else_help = true)]
 struct Cli {
+    /// List every attribute with type, range and default
+    #[arg(long, global = true)]
+    help_attributes: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Keygen(keygen::Args),
+    Check(check::Args),
+}
 
 /// Runs the command that `args` (with the program's name first) ask for.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -38,7 +43,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match dispatch(cli.command) {
+    match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody to tell if standard error is closed as well.
@@ -48,8 +53,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
-    match command {}
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    if cli.help_attributes {
+        return output::line(tuning::text());
+    }
+    let no_command = || Failure::new(Exit::Usage, "no command; --help lists them");
+    match cli.command.ok_or_else(no_command)? {
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Check(args) => check::run(&args),
+    }
 }
 
 /// Help and version were asked for and are no failure; all else is a usage error.
@@ -59,5 +71,16 @@ fn usage(error: &clap::Error) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(Exit::Usage as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -26,3 +26,9 @@ pub fn line(text: impl fmt::Display) -> Result<(), Failure> {
 pub fn json(document: &serde_json::Value) -> Result<(), Failure> {
     line(format_args!("{document:#}"))
 }
+
+/// A key as WireGuard's tools print it.
+pub fn base64(key: &[u8; 32]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(key)
+}

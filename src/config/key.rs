@@ -9,7 +9,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zeroize::Zeroizing;
+
+use crate::identity::{BadKeyFile, Identity};
 
 use super::{Config, Surroundings, places};
 
@@ -72,19 +76,29 @@ pub enum KeyError {
     },
 }
 
-/// Text of the key file of `config`; `None` if there is no such file.
+/// The identity in the key file of `config`; `None` if there is no such file.
 ///
 /// # Errors
-/// If it cannot be read, others can read it, or it is no small text file.
-pub fn read(
-    config: &Config,
-    surroundings: &Surroundings,
-) -> Result<Option<Zeroizing<String>>, KeyError> {
+/// If it cannot be read, others can read it, or it is no key file.
+pub fn load(config: &Config, surroundings: &Surroundings) -> Result<Option<Identity>, KeyError> {
     let path = &config.identity;
     // The service manager shows its access list as the group's bits.
     let credential = places::is_credential(surroundings, path);
     let forbidden = if credential { OTHERS } else { GROUP_AND_OTHERS };
-    read_private(path, forbidden, surroundings.user)
+    let Some(text) = read_private(path, forbidden, surroundings.user)? else { return Ok(None) };
+    let not = |error: BadKeyFile| KeyError::NotAKey { path: path.clone(), what: error.to_string() };
+    Identity::decode(&text).map(Some).map_err(not)
+}
+
+/// A new identity, from the system's randomness.
+///
+/// # Errors
+/// If the system has none.
+pub fn generate() -> io::Result<Identity> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::getrandom(seed.as_mut_slice())
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Identity::generate(&mut ChaCha20Rng::from_seed(*seed)))
 }
 
 /// Writes a new key file that only its owner can read, and makes sure that it lasts.
@@ -93,7 +107,11 @@ pub fn read(
 ///
 /// # Errors
 /// If there is such a file, or it cannot be written; a half-written one is removed.
-pub fn create(path: &Path, text: &str, directories: bool) -> Result<(), KeyError> {
+pub fn create(path: &Path, identity: &Identity, directories: bool) -> Result<(), KeyError> {
+    create_private(path, &identity.encode(), directories)
+}
+
+fn create_private(path: &Path, text: &str, directories: bool) -> Result<(), KeyError> {
     let failed = |error: io::Error| match error.kind() == io::ErrorKind::AlreadyExists {
         true => KeyError::Exists { path: path.to_owned() },
         false => KeyError::Write { path: path.to_owned(), error },
@@ -191,22 +209,38 @@ mod tests {
         let place = Directory::new("create");
         let path = place.0.join("a/b/identity.key");
         assert_eq!(read_it(&path), Ok(None));
-        create(&path, "secret\n", true).unwrap();
+        create_private(&path, "secret\n", true).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
         assert_eq!(read_it(&path), Ok(Some("secret\n".into())));
+    }
+
+    #[test]
+    fn an_identity_survives_its_file() {
+        let place = Directory::new("identity");
+        let (directory, identity) = (place.0.clone(), place.0.join("identity.key"));
+        let config = Config { values: tuning::Values::default(), directory, identity };
+        let surroundings = Surroundings { variables: Vec::new(), user: user() };
+        assert!(load(&config, &surroundings).unwrap().is_none());
+        let made = generate().unwrap();
+        create(&config.identity, &made, false).unwrap();
+        let read = load(&config, &surroundings).unwrap().unwrap();
+        assert_eq!((read.peer_id(), read.wg_key()), (made.peer_id(), made.wg_key()));
+        fs::write(&config.identity, "nonsense").unwrap();
+        let error = load(&config, &surroundings).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("identity.key: not a key file: "), "{error}");
     }
 
     #[test]
     fn nothing_is_ever_overwritten() {
         let place = Directory::new("exists");
         let path = place.0.join("identity.key");
-        create(&path, "first", false).unwrap();
-        assert!(matches!(create(&path, "second", false), Err(KeyError::Exists { .. })));
+        create_private(&path, "first", false).unwrap();
+        assert!(matches!(create_private(&path, "second", false), Err(KeyError::Exists { .. })));
         assert_eq!(read_it(&path), Ok(Some("first".into())));
         // Not even through a link that leads nowhere yet.
         let link = place.0.join("link");
         std::os::unix::fs::symlink("elsewhere", &link).unwrap();
-        assert!(matches!(create(&link, "x", false), Err(KeyError::Exists { .. })));
+        assert!(matches!(create_private(&link, "x", false), Err(KeyError::Exists { .. })));
         assert!(!place.0.join("elsewhere").exists());
     }
 
@@ -214,7 +248,7 @@ mod tests {
     fn a_key_that_others_can_read_is_refused_with_the_remedy() {
         let place = Directory::new("mode");
         let path = place.0.join("identity.key");
-        create(&path, "x", false).unwrap();
+        create_private(&path, "x", false).unwrap();
         for mode in [0o640, 0o604, 0o660, 0o601, 0o644] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let (error, shown) = (read_it(&path).unwrap_err(), path.display());
@@ -233,7 +267,7 @@ mod tests {
         let error = read_it(&place.0).unwrap_err();
         assert!(error.ends_with("not a key file: it is no regular file"), "{error}");
         let path = place.0.join("long");
-        create(&path, &"x".repeat(5000), false).unwrap();
+        create_private(&path, &"x".repeat(5000), false).unwrap();
         assert!(read_it(&path).unwrap_err().ends_with("it is too long"));
         let link = place.0.join("link");
         std::os::unix::fs::symlink("nowhere", &link).unwrap();
@@ -244,7 +278,7 @@ mod tests {
     fn a_strangers_key_is_refused() {
         let place = Directory::new("owner");
         let path = place.0.join("identity.key");
-        create(&path, "x", false).unwrap();
+        create_private(&path, "x", false).unwrap();
         let owner = path.metadata().unwrap().uid();
         // Root's files are trusted by everybody, so pretend only where that is not the owner.
         let read = read_private(&path, GROUP_AND_OTHERS, owner + 1);

@@ -71,15 +71,18 @@ mod tests {
 
     #[test]
     fn configuration_is_where_the_system_keeps_it() {
-        let home = ("HOME", "/home/ann");
+        let home = ("HOME", "/users/ann");
         let place = |surroundings| configuration(&surroundings).map(|p| p.display().to_string());
         assert_eq!(place(with(0, &[home])).unwrap(), "/etc/molia-router");
-        assert_eq!(place(with(1000, &[home])).unwrap(), "/home/ann/.config/molia-router");
+        assert_eq!(place(with(1000, &[home])).unwrap(), "/users/ann/.config/molia-router");
         let xdg = ("XDG_CONFIG_HOME", "/cfg");
         assert_eq!(place(with(1000, &[home, xdg])).unwrap(), "/cfg/molia-router");
         // The specification has relative paths ignored.
         let relative = ("XDG_CONFIG_HOME", "cfg");
-        assert_eq!(place(with(1000, &[home, relative])).unwrap(), "/home/ann/.config/molia-router");
+        assert_eq!(
+            place(with(1000, &[home, relative])).unwrap(),
+            "/users/ann/.config/molia-router"
+        );
         assert_eq!(place(with(1000, &[])), None);
     }
 
