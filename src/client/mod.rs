@@ -1,1 +1,32 @@
-//! To come.
+//! The client: what every tool and test uses to talk to a router.
+//!
+//! * [`link`]: the `molia://` link, all that is needed to reach a router.
+//! * [`peer`]: one router without socket or clock: a [`session`] over some
+//!   [`session::Initiator`] ([`wireguard`], or the simulator's), and [`requests`]
+//!   with timeouts ([`rtt`]), a retry, and chunks put together ([`assembly`]).
+//! * [`Client`]: the same over a UDP socket, one call at a time.
+//!
+//! The client allocates freely; it shares the wire codec with the router, not
+//! its packet path.
+
+pub mod assembly;
+mod blocking;
+mod calls;
+pub mod cookie;
+pub mod error;
+#[cfg(test)]
+mod fake;
+pub mod link;
+pub mod peer;
+pub mod requests;
+pub mod rtt;
+pub mod session;
+pub mod wireguard;
+
+pub use blocking::{Client, Options};
+pub use calls::{Agreement, Found, Pinged, Reflection};
+pub use error::Error;
+pub use link::Link;
+
+#[cfg(test)]
+mod tests;
