@@ -184,11 +184,15 @@ fn check_script(path: &str, text: &str) -> Vec<String> {
     if path.starts_with("scripts/") && lines > SCRIPT_LINES {
         wrong.push(format!("{path}: {lines} lines, at most {SCRIPT_LINES}"));
     }
-    if !text.starts_with("#!/usr/bin/env bash\n") {
-        wrong.push(format!("{path}: does not begin with #!/usr/bin/env bash"));
-    }
-    if !text.lines().any(|line| line == "set -euo pipefail") {
-        wrong.push(format!("{path}: without set -euo pipefail"));
+    let strict = [("#!/usr/bin/env bash\n", "set -euo pipefail"), ("#!/bin/sh\n", "set -eu")];
+    match strict.iter().find(|(shell, _)| text.starts_with(shell)) {
+        None => {
+            wrong.push(format!("{path}: begins with neither #!/usr/bin/env bash nor #!/bin/sh"))
+        }
+        Some((_, set)) if !text.lines().any(|line| line == *set) => {
+            wrong.push(format!("{path}: without {set}"));
+        }
+        Some(_) => {}
     }
     wrong
 }
@@ -294,7 +298,8 @@ fn tests_and_libraries_behave() {
     let head = "#!/usr/bin/env bash\nset -euo pipefail\n";
     assert!(check_script("scripts/a", head).is_empty());
     assert_eq!(check_script("scripts/a", &(head.to_owned() + &"\n".repeat(49))).len(), 1);
-    assert_eq!(check_script("scripts/a", "#!/bin/sh\necho\n").len(), 2);
+    assert_eq!(check_script("scripts/a", "#!/bin/sh\necho\n").len(), 1);
+    assert_eq!(check_script("scripts/a", "#!/bin/zsh\nset -eu\n").len(), 1);
     assert!(is_script(&File { path: "scripts/soak".into(), text: String::new() }));
     assert!(!is_script(&File { path: "scripts/results/soak.txt".into(), text: String::new() }));
 }

@@ -1,0 +1,3 @@
+//! What the fuzz targets run: functions of arbitrary bytes that panic where an invariant breaks.
+
+pub mod wire;

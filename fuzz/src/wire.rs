@@ -1,0 +1,110 @@
+//! Plaintexts, message bodies and addresses: whatever a peer can put behind its keys.
+
+use molia_router::wire::body::{
+    Capabilities, Error, FindNodeReq, FindNodeResp, Goaway, IdentityBinding, NegotiateReq,
+    NegotiateResp, Overflow, Peer, Ping, Pong, Puzzle, ReflectReq, ReflectResp, Writer,
+};
+use molia_router::wire::check::{Rules, Verdict, check};
+use molia_router::wire::kind::{Kind, KindSet};
+use molia_router::wire::{self, multiaddr, proto};
+use prost::Message;
+
+/// Longer than the encoding of any body that a datagram can hold.
+const OUT_BYTES: usize = 8192;
+
+/// Shim, header, checks: what opens lies inside the plaintext, the header survives being
+/// written, and a response is never answered.
+pub fn frame(data: &[u8]) {
+    let Ok(frame) = wire::open(data) else { return };
+    let (version, header, body) = wire::split(frame);
+    assert_eq!(frame.len(), header.to_bytes().len() + body.len());
+    assert_eq!(header.to_bytes()[1..], frame[1..frame.len() - body.len()]);
+    let rules = Rules {
+        handled: KindSet::of(&[Kind::Ping, Kind::FindNodeReq, Kind::TraceHint]),
+        plaintext_max: 1440,
+    };
+    for identified in [false, true] {
+        match check(&rules, version, &header, frame.len(), identified) {
+            Verdict::Request(kind, _) => {
+                assert!(rules.handled.contains(kind) && !header.flags.is_response());
+            }
+            Verdict::Response(kind) => assert!(kind.is_response() && header.flags.is_response()),
+            Verdict::Refuse(_) => assert!(!header.flags.is_response(), "a response is answered"),
+            Verdict::Ignore(_) => {}
+        }
+    }
+}
+
+/// Reads with the borrowed reader; what it takes, the generated type takes, too, and both write
+/// the same bytes.
+macro_rules! agree {
+    ($Body:ident, $bytes:expr) => {
+        agree!($Body, $bytes, |body: &$Body<'_>, out: &mut Writer<'_>| body.write(out))
+    };
+    (owned $Body:ident, $bytes:expr) => {
+        agree!($Body, $bytes, |body: &$Body, out: &mut Writer<'_>| body.write(out))
+    };
+    ($Body:ident, $bytes:expr, $write:expr) => {
+        agree!($Body, $bytes, $write, |generated: proto::$Body| generated)
+    };
+    ($Body:ident, $bytes:expr, $write:expr, $normal:expr) => {
+        if let Ok(borrowed) = $Body::read($bytes) {
+            let generated = proto::$Body::decode($bytes).expect("prost takes what we take");
+            let generated = ($normal)(generated);
+            let mut out = [0; OUT_BYTES];
+            let mut writer = Writer::new(&mut out);
+            ($write)(&borrowed, &mut writer).expect("a body that came fits");
+            assert_eq!(writer.written(), generated.encode_to_vec(), "{borrowed:?}");
+        }
+    };
+}
+
+/// Bodies; the first byte says which.
+pub fn body(data: &[u8]) {
+    let Some((which, bytes)) = data.split_first() else { return };
+    if bytes.len() > OUT_BYTES / 2 {
+        return;
+    }
+    match which % 14 {
+        0 => agree!(Ping, bytes),
+        1 => agree!(Pong, bytes),
+        2 => agree!(owned Capabilities, bytes),
+        3 => agree!(NegotiateReq, bytes),
+        4 => agree!(NegotiateResp, bytes),
+        5 => agree!(owned IdentityBinding, bytes),
+        6 => agree!(owned Puzzle, bytes),
+        7 => agree!(Peer, bytes),
+        8 => agree!(owned FindNodeReq, bytes),
+        9 => agree!(FindNodeResp, bytes, find_node),
+        10 => agree!(owned ReflectReq, bytes),
+        11 => agree!(ReflectResp, bytes),
+        12 => agree!(
+            Error,
+            bytes,
+            |error: &Error<'_>, out: &mut Writer<'_>| error.write(out),
+            known_code
+        ),
+        _ => agree!(Goaway, bytes),
+    }
+}
+
+/// As a router writes it, from the encoded entries.
+fn find_node(answer: &FindNodeResp<'_>, out: &mut Writer<'_>) -> Result<(), Overflow> {
+    for peer in answer.peers.iter() {
+        out.message(1, |out| peer.write(out))?;
+    }
+    out.uint32(14, answer.chunk_index)?;
+    out.uint32(15, answer.total_chunks)
+}
+
+/// Codes of a later version are UNSPECIFIED to us.
+fn known_code(error: proto::Error) -> proto::Error {
+    proto::Error { code: error.code().into(), ..error }
+}
+
+/// Addresses: what decodes is found again in its canonical form.
+pub fn address(data: &[u8]) {
+    let Ok(socket) = multiaddr::decode(data) else { return };
+    let canonical = multiaddr::encode(socket);
+    assert_eq!(multiaddr::decode(canonical.as_ref()).ok(), Some(socket));
+}
