@@ -80,3 +80,8 @@ fn body() {
 fn address() {
     replay("address", targets::wire::address);
 }
+
+#[test]
+fn link() {
+    replay("link", targets::link::link);
+}
