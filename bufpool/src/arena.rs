@@ -3,7 +3,7 @@
 use std::io;
 use std::ptr::NonNull;
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapOptions, MmapRaw};
 
 /// log2 of the huge page size asked for (2 MiB on x86-64 and arm64).
 const HUGEPAGE_BITS: u8 = 21;
@@ -21,46 +21,50 @@ pub enum Hugepages {
 }
 
 /// A zero-filled, page-aligned, private mapping of fixed size.
+///
+/// Held as a raw mapping: no reference to the whole of it is ever made, so that
+/// references to its slots never overlap another one.
 #[derive(Debug)]
 pub struct Arena {
-    map: MmapMut,
+    map: MmapRaw,
     huge: bool,
 }
 
 impl Arena {
-    /// Maps `bytes` (rounded up to whole pages by the kernel). With `prefault`
-    /// every page is touched now, so that no packet pays for a page fault.
+    /// Maps `bytes`, rounded up to whole pages. With `prefault` every page is
+    /// touched now, so that no packet pays for a page fault.
     ///
     /// # Errors
     /// The error of `mmap(2)`; with [`Hugepages::Auto`] only that of the
     /// fallback to normal pages.
     pub fn map(bytes: usize, hugepages: Hugepages, prefault: bool) -> io::Result<Self> {
-        if hugepages != Hugepages::Off {
-            match Self::map_with(bytes, Some(HUGEPAGE_BITS), prefault) {
-                Err(error) if hugepages == Hugepages::Required => return Err(error),
-                Ok(arena) => return Ok(arena),
-                Err(_) => {}
-            }
+        match hugepages {
+            Hugepages::Off => Self::map_with(bytes, None, prefault),
+            Hugepages::Required => Self::map_with(bytes, Some(HUGEPAGE_BITS), prefault),
+            Hugepages::Auto => Self::map_with(bytes, Some(HUGEPAGE_BITS), prefault)
+                .or_else(|_| Self::map_with(bytes, None, prefault)),
         }
-        Self::map_with(bytes, None, prefault)
     }
 
+    /// A huge mapping reserves its pages at `mmap(2)`, so a lack of them is an
+    /// error there and never a fault later.
     fn map_with(bytes: usize, huge_bits: Option<u8>, prefault: bool) -> io::Result<Self> {
         let page = 1usize << huge_bits.unwrap_or(12);
+        let bytes = bytes.checked_next_multiple_of(page).ok_or(io::ErrorKind::InvalidInput)?;
         let mut options = MmapOptions::new();
-        options.len(bytes.next_multiple_of(page));
+        options.len(bytes);
         if let Some(bits) = huge_bits {
             options.huge(Some(bits));
         }
         if prefault {
             options.populate();
         }
-        Ok(Self { map: options.map_anon()?, huge: huge_bits.is_some() })
+        Ok(Self { map: options.map_anon()?.into(), huge: huge_bits.is_some() })
     }
 
-    /// First byte of the mapping, aligned to a page.
-    pub(crate) fn base(&mut self) -> NonNull<u8> {
-        NonNull::from(&mut self.map[..]).cast()
+    /// First byte of the mapping, aligned to a page; valid as long as `self`.
+    pub fn base(&self) -> NonNull<u8> {
+        NonNull::new(self.map.as_mut_ptr()).unwrap_or(NonNull::dangling())
     }
 
     /// Size in bytes, a multiple of the page size.
@@ -68,13 +72,33 @@ impl Arena {
         self.map.len()
     }
 
-    /// Whether the mapping is empty; never true for an arena a pool made.
+    /// Whether the mapping is empty.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.len() == 0
     }
 
     /// Whether huge pages back the mapping.
     pub fn huge(&self) -> bool {
         self.huge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_always_gets_memory_and_rounds_up() {
+        let arena = Arena::map(5000, Hugepages::Auto, false).unwrap();
+        assert!(arena.len() >= 5000 && arena.len().is_multiple_of(4096));
+        assert_eq!(arena.base().as_ptr().addr() % 4096, 0);
+        let plain = Arena::map(5000, Hugepages::Off, false).unwrap();
+        assert_eq!((plain.len(), plain.huge(), plain.is_empty()), (8192, false, false));
+    }
+
+    #[test]
+    fn a_size_beyond_the_address_space_is_an_error() {
+        assert!(Arena::map(usize::MAX - 5, Hugepages::Auto, false).is_err());
+        assert!(Arena::map(usize::MAX / 4, Hugepages::Off, false).is_err());
     }
 }
