@@ -4,13 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use bufpool::Buf;
 
-/// Our end of a path: the address that was asked and the interface it came in by,
-/// so that the answer leaves from the same address.
+/// Our end of a path: the address that was asked, so that the answer leaves from
+/// the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Local {
     /// Destination address of what was received; `None` lets the kernel choose.
     pub ip: Option<IpAddr>,
-    /// Interface index; 0 lets the kernel choose.
+    /// Interface, where the address means nothing without it (IPv6 link-local);
+    /// 0 lets the kernel choose. Answers are not tied to the interface they were
+    /// asked by otherwise: routes may be asymmetric.
     pub ifindex: u32,
 }
 
@@ -50,4 +52,11 @@ pub struct Transmit {
     pub buf: Buf,
     /// Bytes per segment, the last one may be shorter; equals `buf.len()` for a single datagram.
     pub segment: usize,
+}
+
+impl Transmit {
+    /// Datagrams in the run; an empty one is still one.
+    pub fn datagrams(&self) -> usize {
+        self.buf.len().div_ceil(self.segment.max(1)).max(1)
+    }
 }

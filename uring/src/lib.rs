@@ -1,6 +1,27 @@
 //! Every system call of the data path: UDP sockets with offloads, the io_uring
 //! engine and the recvmmsg/sendmmsg engine with the same face.
 
+mod achieved;
+mod addr;
+mod batch;
+mod cmsg;
+mod config;
 mod datagram;
+mod errors;
+mod message;
+mod mmsg;
+mod plan;
+mod rx;
+mod socket;
+mod stats;
+mod sys;
+mod waker;
 
+pub use achieved::{Achieved, Engine, Feature, Missing, Reason, TxMode};
+pub use config::EngineConfig;
 pub use datagram::{Datagram, Local, Path, Transmit};
+pub use errors::{ErrorKind, Errors};
+pub use mmsg::MmsgEngine;
+pub use socket::{BufferSize, Socket, SocketConfig};
+pub use stats::Stats;
+pub use waker::Waker;

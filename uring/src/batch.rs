@@ -1,0 +1,275 @@
+//! Sends a plan through `sendmmsg`: the way of the mmsg engine, and of the ring
+//! engine where that is cheaper than entries on the ring.
+//!
+//! Nothing is kept after a flush: the kernel has copied what it took, and what
+//! it refused is counted and dropped. A full socket buffer never blocks.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::addr::Name;
+use crate::cmsg::Control;
+use crate::datagram::Transmit;
+use crate::errors::ErrorKind;
+use crate::message::{self, Addressing, Content};
+use crate::plan::{Plan, Run, SEGMENTS_MAX};
+use crate::stats::Stats;
+use crate::sys;
+
+/// Messages handed over by one call at most.
+const MESSAGES: usize = 64;
+/// Pieces of those messages; a run of transmits has at most 64.
+const PIECES: usize = MESSAGES + SEGMENTS_MAX;
+
+/// Scratch memory of a flush. Its pointers are written and used within one flush.
+pub(crate) struct Batch {
+    addressing: Addressing,
+    headers: Box<[libc::mmsghdr]>,
+    names: Box<[Name]>,
+    controls: Box<[Control]>,
+    contents: Box<[Content]>,
+    pieces: Box<[libc::iovec]>,
+    messages: usize,
+    used_pieces: usize,
+}
+
+/// Whether coalesced sends still work, and what ended them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gso {
+    pub(crate) on: bool,
+    pub(crate) refused: Option<i32>,
+}
+
+impl Batch {
+    pub(crate) fn new(addressing: Addressing) -> Self {
+        let header = libc::mmsghdr { msg_hdr: sys::blank_header(), msg_len: 0 };
+        let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Self {
+            addressing,
+            headers: vec![header; MESSAGES].into(),
+            names: vec![Name::EMPTY; MESSAGES].into(),
+            controls: vec![Control::EMPTY; MESSAGES].into(),
+            contents: vec![Content::default(); MESSAGES].into(),
+            pieces: vec![piece; PIECES].into(),
+            messages: 0,
+            used_pieces: 0,
+        }
+    }
+
+    /// Sends everything in `plan` and empties it.
+    pub(crate) fn flush(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        plan: &mut Plan,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) {
+        if plan.is_empty() {
+            return;
+        }
+        for index in 0..plan.runs().len() {
+            let run = plan.runs()[index];
+            if run.transmits == 1 {
+                for transmit in plan.transmits(run) {
+                    self.add_alone(fd, transmit, gso, stats);
+                }
+            } else {
+                self.add_run(fd, plan, run, gso, stats);
+            }
+        }
+        self.send(fd, gso, stats);
+        stats.tx_batches += 1;
+        plan.clear();
+        plan.coalesce = gso.on;
+    }
+
+    /// One transmit: a datagram, or a run of its own that may need several messages.
+    #[inline]
+    fn add_alone(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        transmit: &Transmit,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) {
+        let mut rest = &transmit.buf[..];
+        loop {
+            // Asked anew for each message: the device may just have refused one.
+            let most = message::bytes_per_message(transmit, gso.on);
+            let (bytes, more) = rest.split_at(rest.len().min(most));
+            if self.messages == MESSAGES || self.used_pieces == PIECES {
+                self.send(fd, gso, stats);
+            }
+            self.pieces[self.used_pieces] = message::piece(bytes);
+            let segment = transmit.segment.max(1);
+            self.add(transmit, 1, bytes.len().div_ceil(segment).max(1), bytes.len());
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Several transmits in one message.
+    fn add_run(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        plan: &Plan,
+        run: Run,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) {
+        let pieces = usize::from(run.transmits);
+        if self.messages == MESSAGES || self.used_pieces + pieces > PIECES {
+            self.send(fd, gso, stats);
+        }
+        if !gso.on {
+            // Refused since it was planned.
+            plan.transmits(run).for_each(|transmit| self.add_alone(fd, transmit, gso, stats));
+            return;
+        }
+        let (mut datagrams, mut bytes) = (0, 0);
+        for (at, transmit) in plan.transmits(run).enumerate() {
+            self.pieces[self.used_pieces + at] = message::piece(&transmit.buf);
+            datagrams += transmit.datagrams();
+            bytes += transmit.buf.len();
+        }
+        if let Some(first) = plan.transmits(run).next() {
+            self.add(first, pieces, datagrams, bytes);
+        }
+    }
+
+    /// Completes the next message, whose `pieces` are in place.
+    #[inline]
+    fn add(&mut self, first: &Transmit, pieces: usize, datagrams: usize, bytes: usize) {
+        let at = self.messages;
+        let cut = if datagrams > 1 { first.segment } else { 0 };
+        let segment = u16::try_from(cut).unwrap_or(u16::MAX);
+        let (name, control) = (&mut self.names[at], &mut self.controls[at]);
+        let plain = self.addressing.write(name, control, &first.path, segment);
+        let pieces = &mut self.pieces[self.used_pieces..self.used_pieces + pieces];
+        message::point(&mut self.headers[at].msg_hdr, name, control, pieces);
+        self.used_pieces += pieces.len();
+        self.contents[at] = Content {
+            datagrams: u32::try_from(datagrams).unwrap_or(u32::MAX),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            segment,
+            plain,
+        };
+        self.messages += 1;
+    }
+
+    /// Hands the collected messages to the kernel.
+    fn send(&mut self, fd: BorrowedFd<'_>, gso: &mut Gso, stats: &mut Stats) {
+        let mut at = 0;
+        while at < self.messages {
+            stats.syscalls += 1;
+            // SAFETY: the pointers were written since the last flush began, to our own arrays and
+            // to slots that the plan holds; nothing has moved since.
+            let sent = unsafe { sys::sendmmsg(fd, &mut self.headers[at..self.messages]) };
+            match sent {
+                Ok(sent) => {
+                    let done = &self.contents[at..at + sent];
+                    done.iter().for_each(|content| count_sent(stats, content));
+                    at += sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = &self.contents[at..self.messages];
+                    left.iter().for_each(|content| count_failed(stats, content, &error));
+                    break;
+                }
+                Err(error) => {
+                    let (header, content) = (&self.headers[at].msg_hdr, self.contents[at]);
+                    failed(fd, header, content, &error, gso, stats);
+                    at += 1;
+                }
+            }
+        }
+        (self.messages, self.used_pieces) = (0, 0);
+    }
+}
+
+#[inline]
+pub(crate) fn count_sent(stats: &mut Stats, content: &Content) {
+    stats.tx_messages += 1;
+    stats.tx_packets += u64::from(content.datagrams);
+    stats.tx_bytes += u64::from(content.bytes);
+    if content.segment > 0 {
+        stats.tx_gso_segments += u64::from(content.datagrams);
+    }
+}
+
+pub(crate) fn count_failed(stats: &mut Stats, content: &Content, error: &io::Error) {
+    stats.tx_errors.add(ErrorKind::of(error), u64::from(content.datagrams));
+}
+
+/// A message the kernel refused: dropped and counted, or, if it was coalesced
+/// and that may be the reason, sent once more datagram by datagram.
+///
+/// Coalescing ends for good only if the first datagram then goes out by itself:
+/// the same errors also mean a source address that is gone or a datagram that
+/// is too large, and no stranger may switch coalescing off for everybody.
+pub(crate) fn failed(
+    fd: BorrowedFd<'_>,
+    header: &libc::msghdr,
+    content: Content,
+    error: &io::Error,
+    gso: &mut Gso,
+    stats: &mut Stats,
+) {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let refusal = [libc::EIO, libc::EINVAL, libc::EOPNOTSUPP, libc::EMSGSIZE].contains(&errno);
+    if content.segment == 0 || !refusal {
+        count_failed(stats, &content, error);
+        return;
+    }
+    let mut first = None;
+    for_each_segment(header, usize::from(content.segment), |piece, bytes| {
+        let mut one = libc::mmsghdr { msg_hdr: *header, msg_len: 0 };
+        one.msg_hdr.msg_iov = piece;
+        one.msg_hdr.msg_iovlen = 1;
+        one.msg_hdr.msg_controllen = content.plain as _;
+        stats.syscalls += 1;
+        // SAFETY: `header` is a message whose pointers are still valid (its send has just failed),
+        // less the control data that cuts it; `piece` is one of its segments.
+        let sent = unsafe { sys::sendmmsg(fd, std::slice::from_mut(&mut one)) };
+        let single = Content {
+            datagrams: 1,
+            bytes: u32::try_from(bytes).unwrap_or(0),
+            ..Content::default()
+        };
+        match &sent {
+            Ok(_) => count_sent(stats, &single),
+            Err(error) => count_failed(stats, &single, error),
+        }
+        first.get_or_insert(sent.is_ok());
+    });
+    if first == Some(true) && errno != libc::EMSGSIZE {
+        *gso = Gso { on: false, refused: Some(errno) };
+    }
+}
+
+/// Calls `each` with every segment of a message. A segment never spans pieces.
+fn for_each_segment(
+    header: &libc::msghdr,
+    segment: usize,
+    mut each: impl FnMut(*mut libc::iovec, usize),
+) {
+    for index in 0..header.msg_iovlen {
+        let at = header.msg_iov.wrapping_add(index);
+        // SAFETY: one of the `msg_iovlen` pieces of a message whose pointers are still valid.
+        let whole = unsafe { *at };
+        for offset in (0..whole.iov_len).step_by(segment) {
+            let iov_base = whole.iov_base.wrapping_byte_add(offset);
+            let iov_len = segment.min(whole.iov_len - offset);
+            each(&mut libc::iovec { iov_base, iov_len }, iov_len);
+        }
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} messages)", self.messages)
+    }
+}

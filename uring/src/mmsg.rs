@@ -1,0 +1,306 @@
+//! The engine that needs nothing but `recvmmsg`, `sendmmsg` and `ppoll`.
+//!
+//! A turn first tries to receive and waits only if nothing is there, so a busy
+//! socket costs one system call a turn. Receive slots stay with the engine,
+//! filled from the front; those handed out are replaced from the pool before
+//! the next receive. With an empty pool a turn only waits for the waker and its
+//! timeout: slots come home between turns.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use bufpool::{Buf, Pool};
+
+use crate::achieved::{Achieved, Engine, Feature, Reason, TxMode};
+use crate::batch::{Batch, Gso};
+use crate::config::EngineConfig;
+use crate::datagram::{Datagram, Transmit};
+use crate::errors::ErrorKind;
+use crate::message::Addressing;
+use crate::plan::Plan;
+use crate::rx::{self, Arrival, Intake};
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::sys;
+use crate::waker::Waker;
+
+/// Failed receives a turn looks past; more would mean that nothing works.
+const FAILURES_MAX: usize = 16;
+
+const NAME_LEN: libc::socklen_t = 32;
+const _: () = assert!(NAME_LEN as usize == rx::NAME_BYTES);
+
+/// `recvmmsg`/`sendmmsg` on one socket. `!Send`, as its buffers are.
+#[derive(Debug)]
+pub struct MmsgEngine {
+    socket: Socket,
+    pool: Pool,
+    posted: Posted,
+    intake: Intake,
+    plan: Plan,
+    batch: Batch,
+    gso: Gso,
+    stats: Stats,
+    achieved: Achieved,
+}
+
+/// Slots to receive into: `slots[holes..len]` are filled, and `messages[n]`
+/// points into `slots[n]`.
+struct Posted {
+    slots: Box<[Option<Buf>]>,
+    messages: Box<[libc::mmsghdr]>,
+    pieces: Box<[libc::iovec]>,
+    /// Slots handed out by the last receive, not replaced yet.
+    holes: usize,
+    len: usize,
+}
+
+impl MmsgEngine {
+    /// An engine for `socket` that receives into the slots of `pool`.
+    ///
+    /// # Panics
+    /// If a size of `config` is out of range or the slots are too small for any datagram.
+    pub fn new(mut socket: Socket, config: EngineConfig, pool: Pool) -> Self {
+        config.check();
+        assert!(pool.slot_bytes() > rx::PAYLOAD_AT, "receive slots have room for a payload");
+        if !rx::fits_runs(pool.slot_bytes()) {
+            socket.refuse_gro();
+        }
+        let slots = config.rx_post.min(config.rx_batch);
+        let achieved = Achieved {
+            engine: Engine::Mmsg,
+            tx: TxMode::Sendmmsg,
+            gro: socket.gro,
+            gso: socket.gso,
+            registered_file: false,
+            registered_buffers: false,
+            missing: socket.missing.clone(),
+        };
+        Self {
+            intake: Intake::new(&socket),
+            plan: Plan::new(config.tx_batch, socket.gso),
+            batch: Batch::new(Addressing::of(&socket)),
+            gso: Gso { on: socket.gso, refused: None },
+            posted: Posted::new(slots),
+            stats: Stats::default(),
+            achieved,
+            socket,
+            pool,
+        }
+    }
+
+    /// Goes on from what another engine of the same socket counted.
+    #[must_use]
+    pub fn with_stats(mut self, stats: Stats) -> Self {
+        self.stats = stats;
+        self
+    }
+
+    /// Notes why something is missing that this engine knows nothing of.
+    pub fn miss(&mut self, feature: Feature, reason: Reason) {
+        self.achieved.miss(feature, reason);
+    }
+
+    /// Sends what is queued, waits up to `timeout` unless something is there,
+    /// and adds what was received to `sink`.
+    ///
+    /// # Errors
+    /// Only when the socket itself is unusable.
+    pub fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
+        self.flush();
+        self.posted.refill(&self.pool, &mut self.stats);
+        let before = sink.len();
+        if !self.receive(sink)? && !timeout.is_zero() {
+            self.wait(timeout)?;
+            self.receive(sink)?;
+        }
+        self.stats.rx_batches += u64::from(sink.len() > before);
+        Ok(())
+    }
+
+    /// Queues a transmit; flushes first if as many are queued as fit.
+    #[inline]
+    pub fn send(&mut self, transmit: Transmit) {
+        if self.plan.is_full() {
+            self.flush();
+        }
+        self.plan.push(transmit);
+    }
+
+    /// Hands everything queued to the kernel.
+    pub fn flush(&mut self) {
+        let before = self.gso.on;
+        self.batch.flush(self.socket.as_fd(), &mut self.plan, &mut self.gso, &mut self.stats);
+        if before && !self.gso.on {
+            self.achieved.gso = false;
+            self.achieved.miss(Feature::Gso, Reason::Refused(self.gso.refused.unwrap_or(0)));
+        }
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What is in use.
+    pub fn achieved(&self) -> &Achieved {
+        &self.achieved
+    }
+
+    /// The handle that ends the wait of a turn.
+    pub fn waker(&self) -> Waker {
+        self.socket.waker()
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The pool that datagrams are received into.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Receives what is waiting; whether there was anything.
+    fn receive(&mut self, sink: &mut Vec<Datagram>) -> io::Result<bool> {
+        for _ in 0..FAILURES_MAX {
+            let messages = self.posted.messages();
+            if messages.is_empty() {
+                return Ok(false);
+            }
+            self.stats.syscalls += 1;
+            // SAFETY: every posted message points into its slot, which this engine alone holds,
+            // and to its piece; `refill` wrote them.
+            match unsafe { sys::recvmmsg(self.socket.as_fd(), messages, 0) } {
+                Ok(count) => {
+                    self.collect(count, sink);
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => self.stats.rx_errors.add(ErrorKind::of(&error), 1),
+            }
+        }
+        Ok(false)
+    }
+
+    fn collect(&mut self, count: usize, sink: &mut Vec<Datagram>) {
+        for (buf, arrival) in self.posted.take(count) {
+            sink.extend(self.intake.accept(&mut self.stats, buf, arrival));
+        }
+    }
+
+    /// Waits for a datagram, a wake or the end of `timeout`.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let poll =
+            |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+        // Without a slot to receive into, datagrams are no reason to wake up.
+        let events = if self.posted.len > 0 { libc::POLLIN } else { 0 };
+        let waker = self.socket.wake_source();
+        let mut fds = [poll(waker.fd(), libc::POLLIN), poll(self.socket.as_fd(), events)];
+        let watched = if events == 0 { &mut fds[..1] } else { &mut fds[..] };
+        self.stats.syscalls += 1;
+        match sys::poll(watched, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        if fds[0].revents != 0 && waker.drain() {
+            self.stats.wakes += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error means that the socket is of no use any more.
+fn is_fatal(error: &io::Error) -> bool {
+    let fatal = [libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::EINVAL, libc::ENOSYS];
+    error.raw_os_error().is_some_and(|errno| fatal.contains(&errno))
+}
+
+impl Posted {
+    fn new(capacity: usize) -> Self {
+        let message = libc::mmsghdr { msg_hdr: sys::blank_header(), msg_len: 0 };
+        let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Self {
+            slots: (0..capacity).map(|_| None).collect(),
+            messages: vec![message; capacity].into(),
+            pieces: vec![piece; capacity].into(),
+            holes: 0,
+            len: 0,
+        }
+    }
+
+    /// Replaces what was handed out: by fresh slots, or, when there are none, by
+    /// the last of those that are left. Then tops up.
+    fn refill(&mut self, pool: &Pool, stats: &mut Stats) {
+        let holes = std::mem::take(&mut self.holes);
+        for at in 0..holes {
+            let fresh = match pool.take() {
+                Some(fresh) => Some(fresh),
+                None if self.len > holes => {
+                    self.len -= 1;
+                    self.slots[self.len].take()
+                }
+                None => None,
+            };
+            let Some(fresh) = fresh else {
+                self.len = at;
+                break;
+            };
+            self.put(at, fresh);
+        }
+        while self.len < self.slots.len() {
+            let Some(fresh) = pool.take() else { break };
+            self.len += 1;
+            self.put(self.len - 1, fresh);
+        }
+        stats.rx_starved += u64::from(self.len == 0);
+    }
+
+    /// Points the message `at` into `buf`.
+    fn put(&mut self, at: usize, mut buf: Buf) {
+        buf.set_window(0, buf.capacity());
+        let base = buf.as_mut_ptr();
+        let (message, piece) = (&mut self.messages[at].msg_hdr, &mut self.pieces[at]);
+        piece.iov_base = base.wrapping_add(rx::PAYLOAD_AT).cast();
+        piece.iov_len = buf.len() - rx::PAYLOAD_AT;
+        message.msg_name = base.wrapping_add(rx::NAME_AT).cast();
+        message.msg_namelen = NAME_LEN;
+        message.msg_iov = piece;
+        message.msg_iovlen = 1;
+        message.msg_control = base.wrapping_add(rx::CONTROL_AT).cast();
+        message.msg_controllen = rx::CONTROL_BYTES as _;
+        self.slots[at] = Some(buf);
+    }
+
+    fn messages(&mut self) -> &mut [libc::mmsghdr] {
+        debug_assert!(self.holes == 0, "refill comes before receive");
+        &mut self.messages[..self.len]
+    }
+
+    /// The first `count` slots with what the kernel wrote into them.
+    fn take(&mut self, count: usize) -> impl Iterator<Item = (Buf, Arrival)> {
+        self.holes = count;
+        let filled = self.slots[..count].iter_mut().zip(&self.messages);
+        filled.filter_map(|(slot, message)| {
+            let header = &message.msg_hdr;
+            let arrival = Arrival {
+                name: header.msg_namelen as usize,
+                control: header.msg_controllen,
+                payload: message.msg_len as usize,
+                truncated: header.msg_flags & libc::MSG_TRUNC != 0,
+            };
+            slot.take().map(|buf| (buf, arrival))
+        })
+    }
+}
+
+impl std::fmt::Debug for Posted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Posted({} of {})", self.len - self.holes, self.slots.len())
+    }
+}

@@ -1,0 +1,111 @@
+//! The system calls, one function each, with errors as values.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use libc::{c_int, socklen_t};
+
+use crate::addr::{Family, Name};
+
+/// Turns the kernel's -1 into an error.
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn socklen<T>() -> socklen_t {
+    const { assert!(size_of::<T>() < 1024) };
+    socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
+/// A UDP socket that never blocks.
+pub(crate) fn udp_socket(family: Family) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(family.domain(), kind, libc::IPPROTO_UDP) })?;
+    Ok(own(fd))
+}
+
+/// An event counter that never blocks.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    Ok(own(fd))
+}
+
+pub(crate) fn bind(fd: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    // SAFETY: `name` is a socket address of `len` bytes.
+    check(unsafe { libc::bind(fd.as_raw_fd(), name.bytes.as_ptr().cast(), name.len) }).map(drop)
+}
+
+/// Sets an integer option.
+pub(crate) fn set(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    let (value, len) = (&raw const value, socklen::<c_int>());
+    // SAFETY: `value` points to `len` bytes on our stack.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), len) };
+    check(result).map(drop)
+}
+
+/// Reads an integer option.
+pub(crate) fn option(fd: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<c_int> {
+    let (mut value, mut len) = (0, socklen::<c_int>());
+    let (at, size) = ((&raw mut value).cast(), &raw mut len);
+    // SAFETY: `value` has room for the `len` bytes it promises.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, at, size) })?;
+    Ok(value)
+}
+
+/// Waits until one of `fds` is ready or `timeout` is over.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let (count, at) = (fds.len() as libc::nfds_t, fds.as_mut_ptr());
+    // SAFETY: `fds` is an exclusive slice of `count` entries; no signal mask is given.
+    let ready = check(unsafe { libc::ppoll(at, count, &timeout, std::ptr::null()) })?;
+    Ok(usize::try_from(ready).unwrap_or(0))
+}
+
+/// Receives into as many of `messages` as there are datagrams waiting; never blocks.
+///
+/// # Safety
+/// Every pointer in `messages` must be valid for writes of the length beside it
+/// and not borrowed by anyone.
+pub(crate) unsafe fn recvmmsg(
+    fd: BorrowedFd<'_>,
+    messages: &mut [libc::mmsghdr],
+    flags: c_int,
+) -> io::Result<usize> {
+    let (at, count) = (messages.as_mut_ptr(), u32::try_from(messages.len()).unwrap_or(u32::MAX));
+    let (flags, no_timeout) = (flags | libc::MSG_DONTWAIT, std::ptr::null_mut());
+    // SAFETY: an exclusive slice of `count` messages whose pointers the caller vouches for.
+    let got = unsafe { libc::recvmmsg(fd.as_raw_fd(), at, count, flags as _, no_timeout) };
+    check(got).map(|got| usize::try_from(got).unwrap_or(0))
+}
+
+/// Sends `messages` in order until one fails; never blocks. An error is that of the first.
+///
+/// # Safety
+/// Every pointer in `messages` must be valid for reads of the length beside it.
+pub(crate) unsafe fn sendmmsg(
+    fd: BorrowedFd<'_>,
+    messages: &mut [libc::mmsghdr],
+) -> io::Result<usize> {
+    let (at, count) = (messages.as_mut_ptr(), u32::try_from(messages.len()).unwrap_or(u32::MAX));
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: an exclusive slice of `count` messages whose pointers the caller vouches for.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), at, count, flags as _) };
+    check(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
+/// A message header without pointers.
+pub(crate) fn blank_header() -> libc::msghdr {
+    // SAFETY: all zero is a message header: null pointers with lengths of zero.
+    unsafe { std::mem::zeroed() }
+}

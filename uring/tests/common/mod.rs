@@ -1,0 +1,132 @@
+//! What the socket tests share: an engine of each kind behind one face, and peers.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use bufpool::{Buf, Hugepages, Pool, PoolConfig};
+use uring::{
+    Achieved, Datagram, EngineConfig, MmsgEngine, Path, Socket, SocketConfig, Stats, Transmit,
+    Waker,
+};
+
+/// Every engine under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Mmsg,
+}
+
+/// The face both engines have.
+pub(crate) trait Face {
+    fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()>;
+    fn send(&mut self, transmit: Transmit);
+    fn flush(&mut self);
+    fn stats(&self) -> &Stats;
+    fn achieved(&self) -> &Achieved;
+    fn waker(&self) -> Waker;
+    fn socket(&self) -> &Socket;
+    fn pool(&self) -> &Pool;
+}
+
+macro_rules! face {
+    ($engine:ty) => {
+        impl Face for $engine {
+            fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
+                self.turn(timeout, sink)
+            }
+            fn send(&mut self, transmit: Transmit) {
+                self.send(transmit);
+            }
+            fn flush(&mut self) {
+                self.flush();
+            }
+            fn stats(&self) -> &Stats {
+                self.stats()
+            }
+            fn achieved(&self) -> &Achieved {
+                self.achieved()
+            }
+            fn waker(&self) -> Waker {
+                self.waker()
+            }
+            fn socket(&self) -> &Socket {
+                self.socket()
+            }
+            fn pool(&self) -> &Pool {
+                self.pool()
+            }
+        }
+    };
+}
+face!(MmsgEngine);
+
+pub(crate) const RX_SLOT_BYTES: usize = 68 * 1024;
+
+pub(crate) fn pool(slot_bytes: usize, slots: usize) -> Pool {
+    let hugepages = Hugepages::Off;
+    let config = PoolConfig { slot_bytes, slots, headroom: 32, hugepages, prefault: false };
+    Pool::new(config).expect("memory for a test")
+}
+
+pub(crate) fn open_with(kind: Kind, socket: Socket, config: EngineConfig, pool: Pool) -> Box<dyn Face> {
+    match kind {
+        Kind::Mmsg => Box::new(MmsgEngine::new(socket, config, pool)),
+    }
+}
+
+/// An engine on `listen` with the sizes of production.
+pub(crate) fn open(kind: Kind, listen: &str) -> Box<dyn Face> {
+    let socket = Socket::bind(&SocketConfig::new(addr(listen))).expect("a free port");
+    open_with(kind, socket, EngineConfig::default(), pool(RX_SLOT_BYTES, 96))
+}
+
+pub(crate) fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// A plain peer that gives up after five seconds.
+pub(crate) fn peer(bind: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(bind).expect("a free port");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    socket
+}
+
+/// The engine's port at another of its addresses.
+pub(crate) fn at(engine: &dyn Face, ip: &str) -> SocketAddr {
+    (ip.parse::<std::net::IpAddr>().expect("an address"), engine.socket().local_addr().port()).into()
+}
+
+/// Turns until `count` datagrams came (segments counted) or nothing comes for two seconds.
+pub(crate) fn collect(engine: &mut dyn Face, count: usize) -> Vec<Datagram> {
+    let mut sink = Vec::new();
+    let total = |sink: &[Datagram]| sink.iter().map(|d| d.segments().count().max(1)).sum::<usize>();
+    while total(&sink) < count {
+        let before = sink.len();
+        engine.turn(Duration::from_secs(2), &mut sink).expect("a turn");
+        if sink.len() == before {
+            break;
+        }
+    }
+    sink
+}
+
+pub(crate) fn filled(pool: &Pool, bytes: &[u8]) -> Buf {
+    let mut buf = pool.take().expect("a free slot");
+    assert!(buf.extend(bytes), "a test's datagram fits");
+    buf
+}
+
+pub(crate) fn single(pool: &Pool, path: Path, bytes: &[u8]) -> Transmit {
+    Transmit { path, buf: filled(pool, bytes), segment: bytes.len() }
+}
+
+/// Sets an integer option of an engine's socket.
+pub(crate) fn set_option(engine: &dyn Face, level: i32, option: i32, value: i32) {
+    use std::os::fd::AsRawFd;
+    let fd = engine.socket().as_fd().as_raw_fd();
+    let (value, len) = (&raw const value, u32::try_from(size_of::<i32>()).expect("four"));
+    // SAFETY: `value` points to `len` bytes on our stack.
+    let result = unsafe { libc::setsockopt(fd, level, option, value.cast(), len) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
