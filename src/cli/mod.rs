@@ -13,10 +13,14 @@ use clap::{Parser, Subcommand};
 
 pub mod check;
 mod failure;
+pub mod find_node;
 pub mod keygen;
 pub mod logging;
 pub mod output;
+pub mod ping;
+pub mod reflect;
 pub mod settings;
+pub mod target;
 
 pub use failure::{Exit, Failure};
 
@@ -35,6 +39,9 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Check(check::Args),
+    Ping(ping::Args),
+    FindNode(find_node::Args),
+    Reflect(reflect::Args),
 }
 
 /// Runs the command that `args` (with the program's name first) ask for.
@@ -61,6 +68,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command.ok_or_else(no_command)? {
         Command::Keygen(args) => keygen::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Ping(args) => ping::run(&args),
+        Command::FindNode(args) => find_node::run(&args),
+        Command::Reflect(args) => reflect::run(&args),
     }
 }
 

@@ -90,6 +90,18 @@ pub fn load(config: &Config, surroundings: &Surroundings) -> Result<Option<Ident
     Identity::decode(&text).map(Some).map_err(not)
 }
 
+/// The identity in the key file at `path`, wherever a client keeps one.
+///
+/// # Errors
+/// If it cannot be read, others can read it, or it is no key file.
+pub fn open(path: &Path, surroundings: &Surroundings) -> Result<Identity, KeyError> {
+    let missing =
+        || KeyError::Read { path: path.to_owned(), error: io::ErrorKind::NotFound.into() };
+    let text = read_private(path, GROUP_AND_OTHERS, surroundings.user)?.ok_or_else(missing)?;
+    Identity::decode(&text)
+        .map_err(|error| KeyError::NotAKey { path: path.to_owned(), what: error.to_string() })
+}
+
 /// A new identity, from the system's randomness.
 ///
 /// # Errors
