@@ -14,7 +14,9 @@ use clap::{Parser, Subcommand};
 pub mod check;
 mod failure;
 pub mod find_node;
+pub mod id;
 pub mod keygen;
+pub mod link;
 pub mod logging;
 pub mod output;
 pub mod ping;
@@ -38,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Keygen(keygen::Args),
+    Id(id::Args),
     Check(check::Args),
     Ping(ping::Args),
     FindNode(find_node::Args),
@@ -67,6 +70,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let no_command = || Failure::new(Exit::Usage, "no command; --help lists them");
     match cli.command.ok_or_else(no_command)? {
         Command::Keygen(args) => keygen::run(&args),
+        Command::Id(args) => id::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::FindNode(args) => find_node::run(&args),
