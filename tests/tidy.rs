@@ -220,8 +220,10 @@ fn check(file: &File) -> Vec<String> {
     if file.path.ends_with("Cargo.toml") && !own_workspace {
         checks.push(check_manifest);
     }
+    if file.path.ends_with("Cargo.lock") {
+        checks.push(check_lock);
+    }
     match file.path.as_str() {
-        "Cargo.lock" => checks.push(check_lock),
         ".cargo/config.toml" => checks.push(check_cargo_config),
         "src/lib.rs" => checks.push(|_, text| layers::check_list(text)),
         _ => {}
