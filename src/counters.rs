@@ -1,1 +1,376 @@
-//! To come.
+//! Counters: what a shard did, in cells that anybody may read while it works.
+//!
+//! A shard owns one region of 64-bit cells ([`bufpool::Cells`]), mapped from a file of its own or
+//! private. It alone writes, by plain loads and stores; `status` and the metrics endpoint read
+//! [`Snapshot`]s of it, also while the shard is busy and after it is gone. One table
+//! ([`layout`]) is the source of the cells, of the metrics' names, types, labels and help texts, and
+//! of METRICS.md.
+//!
+//! Invariants:
+//! * Every cell belongs to one series; label values are closed sets, never a peer or an address.
+//! * Adders take typed values, so nothing a peer sends chooses a cell out of bounds.
+//! * A reader of another version refuses the file: its header carries a fingerprint of the table.
+//! * Cells are read one by one: a snapshot may catch a turn half published, never half a cell.
+
+pub mod docs;
+pub mod labels;
+pub mod layout;
+mod read;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bufpool::Cells;
+
+use crate::drops::Drop;
+use crate::egress::{Log2, QueueStats};
+use crate::overlay::{Inserted, Refused};
+use crate::time::Now;
+use crate::wire::code::Code;
+use crate::wire::kind::{Class, Kind};
+use labels::{DECRYPT_DROPS, ERRNO_VALUES, HANDSHAKE_DROPS};
+use layout::{CELLS, COUNT_BUCKETS, HEADER_CELLS, Id, MAGIC};
+
+pub use labels::errno_index;
+pub use read::{CountersView, OpenError, Snapshot};
+
+/// Name of a shard's file in the directory for counters.
+pub fn file_name(shard: u32) -> String {
+    format!("shard-{shard}.counters")
+}
+
+/// How a shard moves packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring.
+    Uring = 0,
+    /// recvmmsg and sendmmsg.
+    Mmsg = 1,
+}
+
+/// One direction of a socket, counted since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketDirection {
+    /// Datagrams, segments counted one by one.
+    pub packets: u64,
+    /// Bytes of UDP payload.
+    pub bytes: u64,
+    /// System calls.
+    pub syscalls: u64,
+    /// Runs that crossed the stack as one.
+    pub coalesced_runs: u64,
+    /// Datagrams in such runs.
+    pub coalesced_packets: u64,
+    /// Errors by [`errno_index`].
+    pub errors: [u64; ERRNO_VALUES],
+    /// Socket buffer the kernel granted, in bytes.
+    pub buffer_bytes: u64,
+}
+
+/// A socket's counters since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketCounts {
+    /// In.
+    pub receive: SocketDirection,
+    /// Out.
+    pub send: SocketDirection,
+    /// Dropped by the kernel for want of space.
+    pub kernel_dropped: u64,
+    /// Receives that did not fit their buffer.
+    pub truncated: u64,
+    /// Receives armed again for want of posted buffers.
+    pub starved: u64,
+}
+
+/// The one writer of a shard's counters.
+#[derive(Debug)]
+pub struct Counters {
+    cells: Cells,
+}
+
+impl Counters {
+    /// Counters in a new file that replaces what is at `path`.
+    ///
+    /// # Errors
+    /// Those of creating and mapping the file.
+    pub fn create(path: &Path, shard: u32) -> io::Result<Self> {
+        Ok(Self::begin(Cells::create(path, CELLS)?, shard))
+    }
+
+    /// Counters that only this process sees.
+    ///
+    /// # Errors
+    /// That of `mmap(2)`.
+    pub fn anonymous(shard: u32) -> io::Result<Self> {
+        Ok(Self::begin(Cells::anonymous(CELLS)?, shard))
+    }
+
+    fn begin(cells: Cells, shard: u32) -> Self {
+        cells.store(1, layout::layout());
+        cells.store(2, shard.into());
+        cells.store(3, CELLS as u64);
+        // Last: a reader that finds the magic finds the rest.
+        cells.store(0, MAGIC);
+        Self { cells }
+    }
+
+    /// What the cells hold now.
+    pub fn snapshot(&self) -> Snapshot {
+        read::snapshot(|index| self.cells.load(index))
+    }
+
+    #[inline]
+    fn add(&self, id: Id, series: usize, n: u64) {
+        self.cells.add(id.cell() + series, n);
+    }
+
+    #[inline]
+    fn set(&self, id: Id, series: usize, value: u64) {
+        self.cells.store(id.cell() + series, value);
+    }
+
+    /// Counts something dropped, in every metric its reason belongs to.
+    #[inline]
+    pub fn drop(&self, reason: Drop) {
+        const HANDSHAKE: [u8; Drop::ALL.len()] = labels::results(&HANDSHAKE_DROPS);
+        const DECRYPT: [u8; Drop::ALL.len()] = labels::results(&DECRYPT_DROPS);
+        let index = reason as usize;
+        self.add(Id::Dropped, index, 1);
+        match (HANDSHAKE[index], DECRYPT[index]) {
+            (0, 0) => {}
+            (0, decrypt) => self.add(Id::Decrypts, decrypt.into(), 1),
+            (handshake, _) => self.add(Id::Handshakes, handshake.into(), 1),
+        }
+    }
+
+    /// Counts an initiation that was answered with a response.
+    #[inline]
+    pub fn handshake_ok(&self) {
+        self.add(Id::Handshakes, 0, 1);
+    }
+
+    /// Counts a data message that authenticated.
+    #[inline]
+    pub fn decrypt_ok(&self) {
+        self.add(Id::Decrypts, 0, 1);
+    }
+
+    /// Counts a cookie reply sent.
+    #[inline]
+    pub fn cookie_reply(&self) {
+        self.add(Id::CookieReplies, 0, 1);
+    }
+
+    /// Whether strangers must show a cookie now.
+    #[inline]
+    pub fn under_load(&self, yes: bool) {
+        self.set(Id::UnderLoad, 0, yes.into());
+    }
+
+    /// Sessions now and at most.
+    #[inline]
+    pub fn sessions(&self, live: usize, max: usize) {
+        self.set(Id::Sessions, 0, live as u64);
+        self.set(Id::SessionsMax, 0, max as u64);
+    }
+
+    /// Counts a session that expired or was closed.
+    #[inline]
+    pub fn session_ended(&self) {
+        self.add(Id::SessionsEnded, 0, 1);
+    }
+
+    /// Counts a session that moved to another address.
+    #[inline]
+    pub fn roamed(&self) {
+        self.add(Id::Roams, 0, 1);
+    }
+
+    /// Counts a path challenge sent.
+    #[inline]
+    pub fn challenged(&self) {
+        self.add(Id::Challenges, 0, 1);
+    }
+
+    /// Counts a path challenge answered.
+    #[inline]
+    pub fn proved(&self) {
+        self.add(Id::Proofs, 0, 1);
+    }
+
+    /// Counts a keepalive sent.
+    #[inline]
+    pub fn keepalive(&self) {
+        self.add(Id::Keepalives, 0, 1);
+    }
+
+    /// Counts a message received; `None` for a type the protocol does not define.
+    #[inline]
+    pub fn received(&self, kind: Option<Kind>) {
+        self.add(Id::Received, type_index(kind), 1);
+    }
+
+    /// Counts a message received and dropped, or whose answer was.
+    #[inline]
+    pub fn message_dropped(&self, kind: Option<Kind>) {
+        self.add(Id::MessageDropped, type_index(kind), 1);
+    }
+
+    /// Counts a message sent.
+    #[inline]
+    pub fn sent(&self, kind: Kind) {
+        self.add(Id::Sent, type_index(Some(kind)), 1);
+    }
+
+    /// Counts an ERROR answer sent.
+    #[inline]
+    pub fn error_sent(&self, code: Code) {
+        self.add(Id::Errors, code as usize, 1);
+    }
+
+    /// Publishes a class's queue. Costs two loads when nothing happened there since.
+    #[inline]
+    pub fn queue(&self, class: Class, stats: &QueueStats) {
+        let at = class as usize;
+        let unchanged = |id: Id, value| self.cells.load(id.cell() + at) == value;
+        if unchanged(Id::QueueOffered, stats.offered)
+            && unchanged(Id::QueueDepth, stats.depth as u64)
+            && unchanged(Id::QueueCapacity, stats.capacity as u64)
+        {
+            return;
+        }
+        self.set(Id::QueueDepth, at, stats.depth as u64);
+        self.set(Id::QueueHighWater, at, stats.high_water as u64);
+        self.set(Id::QueueCapacity, at, stats.capacity as u64);
+        self.set(Id::QueueOffered, at, stats.offered);
+        self.set(Id::QueueEnqueued, at, stats.enqueued);
+        self.set(Id::QueueCoalesced, at, stats.coalesced);
+        self.set(Id::QueueSent, at, stats.sent);
+        self.set(Id::QueueDropped, at * 2, stats.full);
+        self.set(Id::QueueDropped, at * 2 + 1, stats.expired);
+        self.set(Id::QueuePoliced, at * 2, stats.peer_rate);
+        self.set(Id::QueuePoliced, at * 2 + 1, stats.prefix_rate);
+        let wait = at * (Log2::BUCKETS + 1);
+        for (bucket, &n) in stats.wait.buckets.iter().enumerate() {
+            self.set(Id::QueueWait, wait + bucket, n);
+        }
+        self.set(Id::QueueWait, wait + Log2::BUCKETS, stats.wait.sum_ns);
+    }
+
+    /// Publishes the socket.
+    pub fn socket(&self, counts: &SocketCounts) {
+        for (at, direction) in [&counts.receive, &counts.send].into_iter().enumerate() {
+            self.set(Id::SocketPackets, at, direction.packets);
+            self.set(Id::SocketBytes, at, direction.bytes);
+            self.set(Id::SocketSyscalls, at, direction.syscalls);
+            self.set(Id::SocketCoalesced, at, direction.coalesced_runs);
+            self.set(Id::SocketCoalescedPackets, at, direction.coalesced_packets);
+            self.set(Id::SocketBuffer, at, direction.buffer_bytes);
+            for (errno, &n) in direction.errors.iter().enumerate() {
+                self.set(Id::SocketErrors, at * ERRNO_VALUES + errno, n);
+            }
+        }
+        self.set(Id::SocketKernelDropped, 0, counts.kernel_dropped);
+        self.set(Id::SocketTruncated, 0, counts.truncated);
+        self.set(Id::SocketStarved, 0, counts.starved);
+    }
+
+    /// Counts the datagrams that a turn received and sent.
+    #[inline]
+    pub fn batches(&self, received: u64, sent: u64) {
+        for (at, n) in [received, sent].into_iter().enumerate() {
+            if n > 0 {
+                let first = at * (COUNT_BUCKETS + 1);
+                self.add(Id::SocketBatches, first + count_bucket(n), 1);
+                self.add(Id::SocketBatches, first + COUNT_BUCKETS, n);
+            }
+        }
+    }
+
+    /// How the shard moves packets now.
+    pub fn port(&self, engine: Engine, gro: bool, gso: bool) {
+        self.set(Id::Engine, 0, (engine == Engine::Uring).into());
+        self.set(Id::Engine, 1, (engine == Engine::Mmsg).into());
+        self.set(Id::Offload, 0, gro.into());
+        self.set(Id::Offload, 1, gso.into());
+    }
+
+    /// Free and all buffers of the pool for packets and of the one for receiving.
+    #[inline]
+    pub fn pools(&self, packet: (usize, usize), receive: (usize, usize)) {
+        for (at, (free, all)) in [packet, receive].into_iter().enumerate() {
+            self.set(Id::PoolFree, at, free as u64);
+            self.set(Id::PoolBuffers, at, all as u64);
+        }
+    }
+
+    /// When the shard started.
+    pub fn started(&self, now: Now) {
+        self.set(Id::Started, 0, now.unix_ms);
+        self.set(Id::Heartbeat, 0, now.unix_ms);
+    }
+
+    /// Counts a turn that began at `now` and was busy for so long.
+    #[inline]
+    pub fn turn(&self, now: Now, busy: Duration) {
+        let ns = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        self.set(Id::Heartbeat, 0, now.unix_ms);
+        self.add(Id::Turns, 0, 1);
+        self.add(Id::Busy, 0, ns);
+        self.add(Id::Turn, Log2::bucket(ns), 1);
+        self.add(Id::Turn, Log2::BUCKETS, ns);
+    }
+
+    /// Share of its time that the shard is busy.
+    #[inline]
+    pub fn load_permille(&self, permille: u32) {
+        self.set(Id::Load, 0, permille.into());
+    }
+
+    /// Counts what the routing table did with a peer.
+    #[inline]
+    pub fn inserted(&self, outcome: Inserted) {
+        let result = match outcome {
+            Inserted::Added => 0,
+            Inserted::Updated => 1,
+            Inserted::Pinging { .. } => 2,
+            Inserted::Waiting => 3,
+            Inserted::Refused(Refused::Prefix) => 4,
+            Inserted::Refused(Refused::Busy) => 5,
+            Inserted::Refused(Refused::Full) => 6,
+        };
+        self.add(Id::Inserts, result, 1);
+    }
+
+    /// Counts a peer that lost its place in the routing table.
+    #[inline]
+    pub fn evicted(&self) {
+        self.add(Id::Evictions, 0, 1);
+    }
+
+    /// Peers and buckets of the routing table now.
+    #[inline]
+    pub fn table(&self, peers: usize, buckets: usize) {
+        self.set(Id::Peers, 0, peers as u64);
+        self.set(Id::Buckets, 0, buckets as u64);
+    }
+}
+
+#[inline]
+fn type_index(kind: Option<Kind>) -> usize {
+    const TYPES: [u8; 256] = labels::types();
+    kind.map_or(Kind::ALL.len(), |kind| TYPES[kind as usize].into())
+}
+
+/// The bucket of a number of things: the smallest `i` with `n <= 2^i`, or the last.
+#[inline]
+fn count_bucket(n: u64) -> usize {
+    let bucket = if n <= 1 { 0 } else { (n - 1).ilog2() as usize + 1 };
+    bucket.min(COUNT_BUCKETS - 1)
+}
+
+const _: () = assert!(HEADER_CELLS >= 4, "the header holds four values");

@@ -22,6 +22,8 @@
 mod queue;
 mod shaper;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -195,15 +197,16 @@ impl Egress {
     /// The most urgent class that has both a frame and credit; a new round when none has.
     #[inline]
     fn turn_of(&mut self) -> Option<usize> {
-        for _ in 0..2 {
-            for class in 0..3 {
-                if self.credits[class] > 0 && self.queues[class].len() > 0 {
-                    return Some(class);
-                }
+        let ready = |queues: &[Queue; 3], credits: &[u32; 3]| {
+            (0..3).find(|&class| credits[class] > 0 && queues[class].len() > 0)
+        };
+        ready(&self.queues, &self.credits).or_else(|| {
+            if self.is_empty() {
+                return None;
             }
             self.credits = self.weights;
-        }
-        None
+            ready(&self.queues, &self.credits)
+        })
     }
 
     /// Frames that `class` can still take: drain before offering more than this.

@@ -22,6 +22,8 @@
 //! `Peer` message that answers copy.
 
 mod bucket;
+#[cfg(test)]
+mod tests;
 mod trie;
 
 use std::collections::VecDeque;

@@ -22,10 +22,9 @@ pub(super) struct Trie {
 }
 
 impl Trie {
-    /// A single empty bucket, with space reserved for what `entries_max` random ids need (they
-    /// fill their buckets to 70 % on average) and half as much again.
+    /// A single empty bucket, with space reserved for all there may be.
     pub(super) fn new(entries_max: usize) -> Self {
-        let buckets_max = entries_max.div_ceil(K * 7 / 10) * 3 / 2 + 1;
+        let buckets_max = buckets_max(entries_max);
         assert!(buckets_max < LEAF as usize, "links are 31 bits");
         let mut buckets = Vec::with_capacity(buckets_max);
         buckets.push(Bucket::new(0, ROOT));
@@ -99,6 +98,12 @@ impl Trie {
             }
         }
     }
+}
+
+/// What `entries_max` random ids need (they fill their buckets to 70 % on average) and half as
+/// much again.
+pub(super) const fn buckets_max(entries_max: usize) -> usize {
+    entries_max.div_ceil(K * 7 / 10) * 3 / 2 + 1
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "below `buckets_max`, which is below 2^31")]

@@ -1,0 +1,179 @@
+//! The bounded sets of label values. Never a peer, never an address.
+
+use crate::drops::Drop;
+use crate::wire::code::Code;
+use crate::wire::kind::{Class, Kind};
+
+/// A label whose values are known when the program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Traffic classes.
+    Class,
+    /// Every reason to drop something.
+    Reason,
+    /// Reasons for which a frame that deserved a place in a queue was dropped.
+    QueueDrop,
+    /// Rates that keep a frame out of a queue.
+    Policed,
+    /// Message types, and one value for all that the protocol does not define.
+    Type,
+    /// Codes of ERROR.
+    Code,
+    /// What became of an initiation.
+    Handshake,
+    /// What became of a data message of a known session.
+    Decrypt,
+    /// Received or sent.
+    Direction,
+    /// Error numbers a socket is known to return, and one value for all others.
+    Errno,
+    /// Kinds of buffers.
+    Pool,
+    /// What the table did with a peer.
+    Insert,
+    /// How packets are moved.
+    Engine,
+    /// What the kernel does for us.
+    Offload,
+}
+
+/// Results of a handshake other than "ok", in the order of the label's values.
+pub(super) const HANDSHAKE_DROPS: [Drop; 8] = [
+    Drop::PacketBudget,
+    Drop::BadMac1,
+    Drop::ReplayedInitiation,
+    Drop::AddressRate,
+    Drop::PrefixRate,
+    Drop::BadInitiation,
+    Drop::HandshakeBudget,
+    Drop::SessionsFull,
+];
+/// Results of a decryption other than "ok", in the order of the label's values.
+pub(super) const DECRYPT_DROPS: [Drop; 4] =
+    [Drop::BadTag, Drop::Replayed, Drop::ExpiredKeys, Drop::BadCounter];
+pub(super) const QUEUE_DROPS: [Drop; 2] = [Drop::QueueFull, Drop::Expired];
+pub(super) const POLICED: [Drop; 2] = [Drop::PeerRate, Drop::SendPrefixRate];
+
+const DIRECTIONS: [&str; 2] = ["receive", "send"];
+const POOLS: [&str; 2] = ["packet", "receive"];
+const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", "busy", "full"];
+const ENGINES: [&str; 2] = ["io_uring", "recvmmsg"];
+const OFFLOADS: [&str; 2] = ["gro", "gso"];
+
+/// Linux's numbers (the generic ones, as on x86-64, ARM and RISC-V) and names.
+const ERRNOS: [(i32, &str); 16] = [
+    (1, "EPERM"),
+    (4, "EINTR"),
+    (5, "EIO"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (19, "ENODEV"),
+    (22, "EINVAL"),
+    (90, "EMSGSIZE"),
+    (95, "EOPNOTSUPP"),
+    (99, "EADDRNOTAVAIL"),
+    (100, "ENETDOWN"),
+    (101, "ENETUNREACH"),
+    (105, "ENOBUFS"),
+    (111, "ECONNREFUSED"),
+    (113, "EHOSTUNREACH"),
+];
+/// Values of [`Axis::Errno`].
+pub const ERRNO_VALUES: usize = ERRNOS.len() + 1;
+
+/// Position of an error number among the values of [`Axis::Errno`].
+pub fn errno_index(errno: i32) -> usize {
+    ERRNOS.iter().position(|(number, _)| *number == errno).unwrap_or(ERRNOS.len())
+}
+
+impl Axis {
+    /// Name of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Class => "class",
+            Self::Reason | Self::QueueDrop | Self::Policed => "reason",
+            Self::Type => "type",
+            Self::Code => "code",
+            Self::Handshake | Self::Decrypt | Self::Insert => "result",
+            Self::Direction => "direction",
+            Self::Errno => "errno",
+            Self::Pool => "pool",
+            Self::Engine => "engine",
+            Self::Offload => "offload",
+        }
+    }
+
+    /// Number of values.
+    #[expect(clippy::len_without_is_empty, reason = "no label is without values")]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Class => Class::ALL.len(),
+            Self::Reason => Drop::ALL.len(),
+            Self::QueueDrop => QUEUE_DROPS.len(),
+            Self::Policed => POLICED.len(),
+            Self::Type => Kind::ALL.len() + 1,
+            Self::Code => Code::ALL.len(),
+            Self::Handshake => HANDSHAKE_DROPS.len() + 1,
+            Self::Decrypt => DECRYPT_DROPS.len() + 1,
+            Self::Direction => DIRECTIONS.len(),
+            Self::Errno => ERRNO_VALUES,
+            Self::Pool => POOLS.len(),
+            Self::Insert => INSERTS.len(),
+            Self::Engine => ENGINES.len(),
+            Self::Offload => OFFLOADS.len(),
+        }
+    }
+
+    /// Value `index`.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn value(self, index: usize) -> &'static str {
+        let or_ok = |drops: &[Drop]| index.checked_sub(1).map_or("ok", |at| drops[at].label());
+        match self {
+            Self::Class => Class::ALL[index].label(),
+            Self::Reason => Drop::ALL[index].label(),
+            Self::QueueDrop => QUEUE_DROPS[index].label(),
+            Self::Policed => POLICED[index].label(),
+            Self::Type => Kind::ALL.get(index).map_or("unknown", |kind| kind.name()),
+            Self::Code => Code::ALL[index].label(),
+            Self::Handshake => or_ok(&HANDSHAKE_DROPS),
+            Self::Decrypt => or_ok(&DECRYPT_DROPS),
+            Self::Direction => DIRECTIONS[index],
+            Self::Errno => ERRNOS.get(index).map_or("other", |(_, name)| name),
+            Self::Pool => POOLS[index],
+            Self::Insert => INSERTS[index],
+            Self::Engine => ENGINES[index],
+            Self::Offload => OFFLOADS[index],
+        }
+    }
+}
+
+/// For each reason, the position of its result in a list that begins with "ok"; 0 for none.
+pub(super) const fn results(drops: &[Drop]) -> [u8; Drop::ALL.len()] {
+    let mut index = [0; Drop::ALL.len()];
+    let mut i = 0;
+    while i < drops.len() {
+        index[drops[i] as usize] = byte(i + 1);
+        i += 1;
+    }
+    index
+}
+
+/// For each wire value of a type, its position in [`Axis::Type`].
+pub(super) const fn types() -> [u8; 256] {
+    let mut index = [byte(Kind::ALL.len()); 256];
+    let mut i = 0;
+    while i < Kind::ALL.len() {
+        index[Kind::ALL[i] as usize] = byte(i);
+        i += 1;
+    }
+    index
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "asserted, and evaluated at compile time")]
+const fn byte(n: usize) -> u8 {
+    assert!(n <= 255, "a label has too many values");
+    n as u8
+}

@@ -1,0 +1,234 @@
+//! The metrics: one table for the cells, the names, the help texts and METRICS.md.
+
+use super::labels::Axis;
+use crate::egress::Log2;
+
+/// How a cell's number becomes the metric's base unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// As it is.
+    One,
+    /// Thousandths: milliseconds, permille.
+    Milli,
+    /// Nanoseconds.
+    Nano,
+}
+
+impl Scale {
+    /// Decimal places it moves.
+    pub const fn places(self) -> u32 {
+        match self {
+            Self::One => 0,
+            Self::Milli => 3,
+            Self::Nano => 9,
+        }
+    }
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows while the shard lives.
+    Counter(Scale),
+    /// Now.
+    Gauge(Scale),
+    /// Durations, as [`Log2`]: cells are its buckets and its sum in nanoseconds.
+    Seconds,
+    /// Numbers of things by powers of two: cells are [`COUNT_BUCKETS`] buckets and the sum.
+    Count,
+}
+
+/// Buckets of a [`Type::Count`]: up to 1, 2, 4 .. 4096, and above.
+pub const COUNT_BUCKETS: usize = 14;
+
+impl Type {
+    /// Name of the type in the exposition.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Seconds | Self::Count => "histogram",
+        }
+    }
+
+    /// Cells for one combination of label values.
+    pub const fn cells(self) -> usize {
+        match self {
+            Self::Counter(_) | Self::Gauge(_) => 1,
+            Self::Seconds => Log2::BUCKETS + 1,
+            Self::Count => COUNT_BUCKETS + 1,
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Full name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Type,
+    /// Labels besides `shard`; the last one's values lie next to each other.
+    pub axes: &'static [Axis],
+    /// One line for people.
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// Combinations of label values.
+    pub const fn series(&self) -> usize {
+        let mut series = 1;
+        let mut i = 0;
+        while i < self.axes.len() {
+            series *= self.axes[i].len();
+            i += 1;
+        }
+        series
+    }
+
+    const fn cells(&self) -> usize {
+        self.series() * self.kind.cells()
+    }
+}
+
+macro_rules! metrics {
+    ($($id:ident = $name:literal $kind:expr, [$($axis:ident),*], $help:literal;)*) => {
+        /// A metric by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Id {
+            $(#[doc = $help] $id,)*
+        }
+
+        impl Id {
+            /// Every metric.
+            pub const ALL: [Self; [$(Self::$id),*].len()] = [$(Self::$id,)*];
+        }
+
+        /// Every metric, in the order of [`Id`], of the cells and of the exposition.
+        pub const METRICS: [Metric; [$(Id::$id),*].len()] = [
+            $(Metric { name: $name, kind: $kind, axes: &[$(Axis::$axis),*], help: $help },)*
+        ];
+    };
+}
+
+const COUNTER: Type = Type::Counter(Scale::One);
+const GAUGE: Type = Type::Gauge(Scale::One);
+
+metrics! {
+    // Life.
+    Started = "molia_shard_start_timestamp_seconds" Type::Gauge(Scale::Milli), [], "When the shard started.";
+    Heartbeat = "molia_shard_heartbeat_timestamp_seconds" Type::Gauge(Scale::Milli), [], "When the shard last began a turn.";
+    Busy = "molia_shard_busy_seconds_total" Type::Counter(Scale::Nano), [], "Time in turns, without the waiting.";
+    Turns = "molia_shard_turns_total" COUNTER, [], "Turns of the loop.";
+    Turn = "molia_shard_turn_duration_seconds" Type::Seconds, [], "Length of turns, without the waiting.";
+    Load = "molia_shard_load_ratio" Type::Gauge(Scale::Milli), [], "Share of its time that the shard is busy, as it tells its peers.";
+    Engine = "molia_shard_engine" GAUGE, [Engine], "1 for how the shard moves packets now.";
+    Offload = "molia_shard_offload" GAUGE, [Offload], "1 for what the kernel does for the shard now.";
+    // Socket.
+    SocketPackets = "molia_socket_packets_total" COUNTER, [Direction], "Datagrams, each segment of a coalesced run counted.";
+    SocketBytes = "molia_socket_bytes_total" COUNTER, [Direction], "Bytes of UDP payload.";
+    SocketBatches = "molia_socket_batch_packets" Type::Count, [Direction], "Datagrams of a turn that had any.";
+    SocketSyscalls = "molia_socket_syscalls_total" COUNTER, [Direction], "System calls that moved datagrams or waited for them.";
+    SocketCoalesced = "molia_socket_coalesced_runs_total" COUNTER, [Direction], "Runs of datagrams that crossed the kernel's stack as one (GRO, GSO).";
+    SocketCoalescedPackets = "molia_socket_coalesced_packets_total" COUNTER, [Direction], "Datagrams in such runs.";
+    SocketKernelDropped = "molia_socket_kernel_dropped_packets_total" COUNTER, [], "Datagrams the kernel dropped because the receive buffer was full (SO_RXQ_OVFL).";
+    SocketTruncated = "molia_socket_truncated_packets_total" COUNTER, [], "Receives that did not fit their buffer.";
+    SocketStarved = "molia_socket_receive_starved_total" COUNTER, [], "Times a receive ended for want of posted buffers and was armed again.";
+    SocketErrors = "molia_socket_errors_total" COUNTER, [Direction, Errno], "Errors the kernel returned.";
+    SocketBuffer = "molia_socket_buffer_bytes" GAUGE, [Direction], "Socket buffer the kernel granted.";
+    // Buffers.
+    PoolBuffers = "molia_pool_buffers" GAUGE, [Pool], "Buffers of the pool.";
+    PoolFree = "molia_pool_free_buffers" GAUGE, [Pool], "Buffers that nobody holds.";
+    // Drops.
+    Dropped = "molia_dropped_packets_total" COUNTER, [Reason], "Datagrams and messages dropped, whatever the stage.";
+    // Queues.
+    QueueDepth = "molia_queue_depth" GAUGE, [Class], "Frames waiting.";
+    QueueHighWater = "molia_queue_depth_max" GAUGE, [Class], "Most frames that ever waited.";
+    QueueCapacity = "molia_queue_capacity" GAUGE, [Class], "Frames that may wait.";
+    QueueOffered = "molia_queue_offered_packets_total" COUNTER, [Class], "Frames offered: enqueued, coalesced, policed or dropped as full.";
+    QueueEnqueued = "molia_queue_enqueued_packets_total" COUNTER, [Class], "Frames that got a place: sent, expired or waiting.";
+    QueueCoalesced = "molia_queue_coalesced_packets_total" COUNTER, [Class], "Frames that took the place of an older one with their key.";
+    QueueSent = "molia_queue_sent_packets_total" COUNTER, [Class], "Frames handed on to be sealed and sent.";
+    QueueDropped = "molia_queue_dropped_packets_total" COUNTER, [Class, QueueDrop], "Frames dropped for want of a place or after waiting too long.";
+    QueuePoliced = "molia_queue_policed_packets_total" COUNTER, [Class, Policed], "Frames refused because their peer or prefix is above its rate: that peer's doing, so not among the drops.";
+    QueueWait = "molia_queue_wait_seconds" Type::Seconds, [Class], "How long sent frames waited.";
+    // WireGuard.
+    Handshakes = "molia_wg_handshakes_total" COUNTER, [Handshake], "Initiations by outcome; those that got a cookie instead are counted there.";
+    CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations under load that were answered with a cookie.";
+    UnderLoad = "molia_wg_under_load" GAUGE, [], "1 while strangers must show a cookie.";
+    Decrypts = "molia_wg_decrypt_packets_total" COUNTER, [Decrypt], "Data messages of known sessions by outcome.";
+    Sessions = "molia_wg_sessions" GAUGE, [], "Live sessions.";
+    SessionsMax = "molia_wg_sessions_max" GAUGE, [], "Sessions there is room for.";
+    SessionsEnded = "molia_wg_sessions_ended_total" COUNTER, [], "Sessions that expired or were closed.";
+    Roams = "molia_wg_roams_total" COUNTER, [], "Sessions that moved to another address.";
+    Challenges = "molia_wg_path_challenges_total" COUNTER, [], "Challenges sent to unproven addresses.";
+    Proofs = "molia_wg_path_proofs_total" COUNTER, [], "Challenges answered.";
+    Keepalives = "molia_wg_keepalives_sent_total" COUNTER, [], "Keepalives sent.";
+    // Messages.
+    Received = "molia_message_received_total" COUNTER, [Type], "Messages received, before they are judged.";
+    MessageDropped = "molia_message_dropped_total" COUNTER, [Type], "Messages received and dropped, or whose answer was.";
+    Sent = "molia_message_sent_total" COUNTER, [Type], "Messages sealed and handed to the port.";
+    Errors = "molia_message_errors_sent_total" COUNTER, [Code], "ERROR answers sent.";
+    // Overlay.
+    Peers = "molia_overlay_peers" GAUGE, [], "Peers in the routing table.";
+    Buckets = "molia_overlay_buckets" GAUGE, [], "Buckets of the routing table.";
+    Inserts = "molia_overlay_inserts_total" COUNTER, [Insert], "Peers offered to the routing table by outcome.";
+    Evictions = "molia_overlay_evictions_total" COUNTER, [], "Peers that did not answer and lost their place to a newcomer.";
+}
+
+/// Cells in front of the metrics: magic, layout, shard, number of cells, and space to a cache line.
+pub(super) const HEADER_CELLS: usize = 8;
+/// First bytes of a counter file.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"moliactr");
+
+/// First cell of each metric.
+const OFFSETS: [usize; METRICS.len()] = {
+    let mut offsets = [0; METRICS.len()];
+    let mut at = HEADER_CELLS;
+    let mut i = 0;
+    while i < METRICS.len() {
+        offsets[i] = at;
+        at += METRICS[i].cells();
+        i += 1;
+    }
+    offsets
+};
+
+/// Cells in all.
+pub const CELLS: usize = OFFSETS[METRICS.len() - 1] + METRICS[METRICS.len() - 1].cells();
+
+impl Id {
+    /// The metric's row of the table.
+    pub const fn metric(self) -> &'static Metric {
+        &METRICS[self as usize]
+    }
+
+    /// Its first cell.
+    #[inline]
+    pub(super) const fn cell(self) -> usize {
+        OFFSETS[self as usize]
+    }
+}
+
+/// A fingerprint of everything a reader relies on: names, types, labels and their values.
+pub(super) fn layout() -> u64 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    let mut eat = |text: &str| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    };
+    for metric in &METRICS {
+        eat(metric.name);
+        eat(metric.kind.name());
+        if let Type::Counter(scale) | Type::Gauge(scale) = metric.kind {
+            eat(["", "m", "n"][scale as usize]);
+        }
+        for axis in metric.axes {
+            eat(axis.name());
+            (0..axis.len()).for_each(|value| eat(axis.value(value)));
+        }
+    }
+    hash ^ CELLS as u64
+}

@@ -1,0 +1,75 @@
+//! Counter files as their readers find them, and METRICS.md.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use molia_router::counters::layout::Id;
+use molia_router::counters::{Counters, CountersView, OpenError, docs, file_name};
+
+fn path(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("molia-{name}-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    directory.join(file_name(3))
+}
+
+/// Writes one of the header's cells.
+fn write_cell(path: &Path, index: u64, value: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
+}
+
+#[test]
+fn a_reader_sees_what_is_counted_and_what_was() {
+    let path = path("seen");
+    let counters = Counters::create(&path, 3).unwrap();
+    counters.roamed();
+    let view = CountersView::open(&path).unwrap();
+    counters.roamed();
+    let snapshot = view.snapshot();
+    assert_eq!((snapshot.shard(), snapshot.total(Id::Roams)), (3, 2));
+    assert_eq!(snapshot, counters.snapshot());
+    // After the writer is gone, and after another took its place.
+    drop(counters);
+    assert_eq!(CountersView::open(&path).unwrap().snapshot(), snapshot);
+    let restarted = Counters::create(&path, 3).unwrap();
+    assert_eq!(restarted.snapshot().total(Id::Roams), 0);
+    assert_eq!(view.snapshot(), snapshot, "an open view stays with the file it opened");
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn readers_refuse_what_they_do_not_know() {
+    let path = path("refused");
+    drop(Counters::create(&path, 3).unwrap());
+    write_cell(&path, 1, 1);
+    assert!(matches!(CountersView::open(&path), Err(OpenError::OtherVersion)));
+    write_cell(&path, 0, 1);
+    assert!(matches!(CountersView::open(&path), Err(OpenError::NotCounters)));
+    for content in [&b""[..], b"short", &[0x5A; 8192]] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(
+            CountersView::open(&path),
+            Err(OpenError::NotCounters | OpenError::Io(_))
+        ));
+    }
+    // The right beginning of a file that was cut short.
+    drop(Counters::create(&path, 3).unwrap());
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    assert!(matches!(CountersView::open(&path), Err(OpenError::OtherVersion)));
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    assert!(matches!(CountersView::open(&path), Err(OpenError::Io(_))));
+}
+
+#[test]
+fn metrics_md_is_true() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, docs::markdown()).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == docs::markdown(),
+        "METRICS.md is out of date: UPDATE_DOCS=1 cargo test --test counters rewrites it"
+    );
+}
