@@ -28,62 +28,19 @@ use bufpool::Cells;
 
 use crate::drops::Drop;
 use crate::egress::{Log2, QueueStats};
+use crate::net::{Achieved, Feature, Stats};
 use crate::overlay::{Inserted, Refused};
 use crate::time::Now;
 use crate::wire::code::Code;
 use crate::wire::kind::{Class, Kind};
-use labels::{DECRYPT_DROPS, ERRNO_VALUES, HANDSHAKE_DROPS};
+use labels::{DECRYPT_DROPS, HANDSHAKE_DROPS};
 use layout::{CELLS, COUNT_BUCKETS, HEADER_CELLS, Id, MAGIC};
 
-pub use labels::errno_index;
 pub use read::{CountersView, OpenError, Snapshot};
 
 /// Name of a shard's file in the directory for counters.
 pub fn file_name(shard: u32) -> String {
     format!("shard-{shard}.counters")
-}
-
-/// How a shard moves packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// io_uring.
-    Uring = 0,
-    /// recvmmsg and sendmmsg.
-    Mmsg = 1,
-}
-
-/// One direction of a socket, counted since it was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketDirection {
-    /// Datagrams, segments counted one by one.
-    pub packets: u64,
-    /// Bytes of UDP payload.
-    pub bytes: u64,
-    /// System calls.
-    pub syscalls: u64,
-    /// Runs that crossed the stack as one.
-    pub coalesced_runs: u64,
-    /// Datagrams in such runs.
-    pub coalesced_packets: u64,
-    /// Errors by [`errno_index`].
-    pub errors: [u64; ERRNO_VALUES],
-    /// Socket buffer the kernel granted, in bytes.
-    pub buffer_bytes: u64,
-}
-
-/// A socket's counters since it was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketCounts {
-    /// In.
-    pub receive: SocketDirection,
-    /// Out.
-    pub send: SocketDirection,
-    /// Dropped by the kernel for want of space.
-    pub kernel_dropped: u64,
-    /// Receives that did not fit their buffer.
-    pub truncated: u64,
-    /// Receives armed again for want of posted buffers.
-    pub starved: u64,
 }
 
 /// The one writer of a shard's counters.
@@ -262,21 +219,36 @@ impl Counters {
     }
 
     /// Publishes the socket.
-    pub fn socket(&self, counts: &SocketCounts) {
-        for (at, direction) in [&counts.receive, &counts.send].into_iter().enumerate() {
-            self.set(Id::SocketPackets, at, direction.packets);
-            self.set(Id::SocketBytes, at, direction.bytes);
-            self.set(Id::SocketSyscalls, at, direction.syscalls);
-            self.set(Id::SocketCoalesced, at, direction.coalesced_runs);
-            self.set(Id::SocketCoalescedPackets, at, direction.coalesced_packets);
-            self.set(Id::SocketBuffer, at, direction.buffer_bytes);
-            for (errno, &n) in direction.errors.iter().enumerate() {
-                self.set(Id::SocketErrors, at * ERRNO_VALUES + errno, n);
-            }
+    pub fn socket(&self, stats: &Stats) {
+        let pairs = [
+            (Id::SocketPackets, stats.rx_packets, stats.tx_packets),
+            (Id::SocketBytes, stats.rx_bytes, stats.tx_bytes),
+            (Id::SocketMessages, stats.rx_messages, stats.tx_messages),
+            (Id::SocketBatches, stats.rx_batches, stats.tx_batches),
+        ];
+        for (id, receive, send) in pairs {
+            self.set(id, 0, receive);
+            self.set(id, 1, send);
         }
-        self.set(Id::SocketKernelDropped, 0, counts.kernel_dropped);
-        self.set(Id::SocketTruncated, 0, counts.truncated);
-        self.set(Id::SocketStarved, 0, counts.starved);
+        let errors = stats.rx_errors.iter().chain(stats.tx_errors.iter());
+        for (at, (_, n)) in errors.enumerate() {
+            self.set(Id::SocketErrors, at, n);
+        }
+        self.set(Id::SocketGsoSegments, 0, stats.tx_gso_segments);
+        self.set(Id::SocketSyscalls, 0, stats.syscalls);
+        self.set(Id::SocketKernelDropped, 0, stats.rx_kernel_drops);
+        self.set(Id::SocketTruncated, 0, stats.rx_truncated);
+        self.set(Id::SocketNameless, 0, stats.rx_nameless);
+        self.set(Id::SocketStarved, 0, stats.rx_starved);
+        self.set(Id::SocketRearms, 0, stats.rx_rearms);
+        self.set(Id::SocketOverflows, 0, stats.cq_overflows);
+        self.set(Id::SocketWakes, 0, stats.wakes);
+    }
+
+    /// Bytes of socket buffer that the kernel granted.
+    pub fn socket_buffers(&self, receive: u64, send: u64) {
+        self.set(Id::SocketBuffer, 0, receive);
+        self.set(Id::SocketBuffer, 1, send);
     }
 
     /// Counts the datagrams that a turn received and sent.
@@ -285,18 +257,29 @@ impl Counters {
         for (at, n) in [received, sent].into_iter().enumerate() {
             if n > 0 {
                 let first = at * (COUNT_BUCKETS + 1);
-                self.add(Id::SocketBatches, first + count_bucket(n), 1);
-                self.add(Id::SocketBatches, first + COUNT_BUCKETS, n);
+                self.add(Id::SocketBatchPackets, first + count_bucket(n), 1);
+                self.add(Id::SocketBatchPackets, first + COUNT_BUCKETS, n);
             }
         }
     }
 
-    /// How the shard moves packets now.
-    pub fn port(&self, engine: Engine, gro: bool, gso: bool) {
-        self.set(Id::Engine, 0, (engine == Engine::Uring).into());
-        self.set(Id::Engine, 1, (engine == Engine::Mmsg).into());
-        self.set(Id::Offload, 0, gro.into());
-        self.set(Id::Offload, 1, gso.into());
+    /// How the shard moves packets now, and what is missing with the reason.
+    pub fn port(&self, achieved: &Achieved) {
+        for id in [Id::Io, Id::Tx, Id::Missing] {
+            (0..id.metric().series()).for_each(|series| self.set(id, series, 0));
+        }
+        self.set(Id::Io, labels::io_index(achieved.engine), 1);
+        self.set(Id::Tx, labels::tx_index(achieved.tx), 1);
+        let Achieved { gro, gso, registered_file, registered_buffers, .. } = *achieved;
+        for (at, on) in [gro, gso, registered_file, registered_buffers].into_iter().enumerate() {
+            self.set(Id::Offload, at, on.into());
+        }
+        for missing in &achieved.missing {
+            let reason = labels::missing_index(missing.reason.label());
+            let feature = Feature::ALL.iter().position(|feature| *feature == missing.feature);
+            let series = feature.map(|at| at * labels::Axis::Missing.len() + reason);
+            series.into_iter().for_each(|series| self.set(Id::Missing, series, 1));
+        }
     }
 
     /// Free and all buffers of the pool for packets and of the one for receiving.

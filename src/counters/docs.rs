@@ -5,9 +5,7 @@ use super::layout::{METRICS, Metric, Type};
 /// The whole text of METRICS.md.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
-    for (name, labels, help) in PROCESS {
-        text.push_str(&format!("| `{name}` | gauge | {labels} | {help} |\n"));
-    }
+    text.push_str(BUILD);
     for metric in &METRICS {
         let Metric { name, kind, help, .. } = metric;
         let labels: Vec<&str> =
@@ -40,17 +38,7 @@ numbers 1, 2, 4 .. 4096.
 |---|---|---|---|
 ";
 
-const PROCESS: [(&str, &str, &str); 2] = [
-    (
-        "molia_build_info",
-        "version, io, tx, gro, gso, steering",
-        "The program and what it got from the kernel; always 1.",
-    ),
-    (
-        "molia_feature_missing",
-        "feature, reason",
-        "1 for what is wanted and not to be had, and why.",
-    ),
-];
+const BUILD: &str = "| `molia_build_info` | gauge | version, io, tx, gro, gso, steering | \
+    The program and what it got from the kernel; always 1. |\n";
 
 const _: () = assert!(Type::Seconds.cells() == 24, "the head names the edges");

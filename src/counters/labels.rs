@@ -1,6 +1,7 @@
 //! The bounded sets of label values. Never a peer, never an address.
 
 use crate::drops::Drop;
+use crate::net::{Engine, ErrorKind, Feature, TxMode};
 use crate::wire::code::Code;
 use crate::wire::kind::{Class, Kind};
 
@@ -25,16 +26,22 @@ pub enum Axis {
     Decrypt,
     /// Received or sent.
     Direction,
-    /// Error numbers a socket is known to return, and one value for all others.
-    Errno,
+    /// What a socket refuses.
+    SocketError,
     /// Kinds of buffers.
     Pool,
     /// What the table did with a peer.
     Insert,
     /// How packets are moved.
-    Engine,
+    Io,
+    /// How packets are sent.
+    Tx,
     /// What the kernel does for us.
     Offload,
+    /// What an engine would like to use.
+    Feature,
+    /// Why it does not.
+    Missing,
 }
 
 /// Results of a handshake other than "ok", in the order of the label's values.
@@ -57,34 +64,37 @@ pub(super) const POLICED: [Drop; 2] = [Drop::PeerRate, Drop::SendPrefixRate];
 const DIRECTIONS: [&str; 2] = ["receive", "send"];
 const POOLS: [&str; 2] = ["packet", "receive"];
 const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", "busy", "full"];
-const ENGINES: [&str; 2] = ["io_uring", "recvmmsg"];
-const OFFLOADS: [&str; 2] = ["gro", "gso"];
-
-/// Linux's numbers (the generic ones, as on x86-64, ARM and RISC-V) and names.
-const ERRNOS: [(i32, &str); 16] = [
-    (1, "EPERM"),
-    (4, "EINTR"),
-    (5, "EIO"),
-    (11, "EAGAIN"),
-    (12, "ENOMEM"),
-    (13, "EACCES"),
-    (19, "ENODEV"),
-    (22, "EINVAL"),
-    (90, "EMSGSIZE"),
-    (95, "EOPNOTSUPP"),
-    (99, "EADDRNOTAVAIL"),
-    (100, "ENETDOWN"),
-    (101, "ENETUNREACH"),
-    (105, "ENOBUFS"),
-    (111, "ECONNREFUSED"),
-    (113, "EHOSTUNREACH"),
+const IO: [(Engine, &str); 2] = [(Engine::IoUring, "io_uring"), (Engine::Mmsg, "recvmmsg")];
+const TX: [TxMode; 2] = [TxMode::Sendmmsg, TxMode::Uring];
+const OFFLOADS: [&str; 4] = ["gro", "gso", "registered_file", "registered_buffers"];
+/// Labels of [`crate::net::Reason`].
+const MISSING: [&str; 11] = [
+    "disabled",
+    "kernel",
+    "sysctl",
+    "sysctl_group",
+    "seccomp",
+    "memlock",
+    "slot_size",
+    "refused",
+    "broke",
+    "errno",
+    "other",
 ];
-/// Values of [`Axis::Errno`].
-pub const ERRNO_VALUES: usize = ERRNOS.len() + 1;
 
-/// Position of an error number among the values of [`Axis::Errno`].
-pub fn errno_index(errno: i32) -> usize {
-    ERRNOS.iter().position(|(number, _)| *number == errno).unwrap_or(ERRNOS.len())
+/// Position of an engine among the values of [`Axis::Io`].
+pub(super) fn io_index(engine: Engine) -> usize {
+    IO.iter().position(|(known, _)| *known == engine).unwrap_or(0)
+}
+
+/// Position of a way to send among the values of [`Axis::Tx`].
+pub(super) fn tx_index(tx: TxMode) -> usize {
+    TX.iter().position(|known| *known == tx).unwrap_or(0)
+}
+
+/// Position of a reason's label among the values of [`Axis::Missing`].
+pub(super) fn missing_index(label: &str) -> usize {
+    MISSING.iter().position(|known| *known == label).unwrap_or(MISSING.len() - 1)
 }
 
 impl Axis {
@@ -92,14 +102,16 @@ impl Axis {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Class => "class",
-            Self::Reason | Self::QueueDrop | Self::Policed => "reason",
+            Self::Reason | Self::QueueDrop | Self::Policed | Self::Missing => "reason",
             Self::Type => "type",
             Self::Code => "code",
             Self::Handshake | Self::Decrypt | Self::Insert => "result",
             Self::Direction => "direction",
-            Self::Errno => "errno",
+            Self::SocketError => "error",
             Self::Pool => "pool",
-            Self::Engine => "engine",
+            Self::Io => "io",
+            Self::Tx => "tx",
+            Self::Feature => "feature",
             Self::Offload => "offload",
         }
     }
@@ -117,10 +129,13 @@ impl Axis {
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
             Self::Direction => DIRECTIONS.len(),
-            Self::Errno => ERRNO_VALUES,
+            Self::SocketError => ErrorKind::ALL.len(),
             Self::Pool => POOLS.len(),
             Self::Insert => INSERTS.len(),
-            Self::Engine => ENGINES.len(),
+            Self::Io => IO.len(),
+            Self::Tx => TX.len(),
+            Self::Feature => Feature::ALL.len(),
+            Self::Missing => MISSING.len(),
             Self::Offload => OFFLOADS.len(),
         }
     }
@@ -141,10 +156,13 @@ impl Axis {
             Self::Handshake => or_ok(&HANDSHAKE_DROPS),
             Self::Decrypt => or_ok(&DECRYPT_DROPS),
             Self::Direction => DIRECTIONS[index],
-            Self::Errno => ERRNOS.get(index).map_or("other", |(_, name)| name),
+            Self::SocketError => ErrorKind::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],
-            Self::Engine => ENGINES[index],
+            Self::Io => IO[index].1,
+            Self::Tx => TX[index].label(),
+            Self::Feature => Feature::ALL[index].label(),
+            Self::Missing => MISSING[index],
             Self::Offload => OFFLOADS[index],
         }
     }

@@ -32,6 +32,8 @@ pub enum Type {
     Counter(Scale),
     /// Now.
     Gauge(Scale),
+    /// A gauge of 0 or 1 with more combinations of labels than are ever true: zeros are not exposed.
+    State,
     /// Durations, as [`Log2`]: cells are its buckets and its sum in nanoseconds.
     Seconds,
     /// Numbers of things by powers of two: cells are [`COUNT_BUCKETS`] buckets and the sum.
@@ -46,7 +48,7 @@ impl Type {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Counter(_) => "counter",
-            Self::Gauge(_) => "gauge",
+            Self::Gauge(_) | Self::State => "gauge",
             Self::Seconds | Self::Count => "histogram",
         }
     }
@@ -54,7 +56,7 @@ impl Type {
     /// Cells for one combination of label values.
     pub const fn cells(self) -> usize {
         match self {
-            Self::Counter(_) | Self::Gauge(_) => 1,
+            Self::Counter(_) | Self::Gauge(_) | Self::State => 1,
             Self::Seconds => Log2::BUCKETS + 1,
             Self::Count => COUNT_BUCKETS + 1,
         }
@@ -123,19 +125,26 @@ metrics! {
     Turns = "molia_shard_turns_total" COUNTER, [], "Turns of the loop.";
     Turn = "molia_shard_turn_duration_seconds" Type::Seconds, [], "Length of turns, without the waiting.";
     Load = "molia_shard_load_ratio" Type::Gauge(Scale::Milli), [], "Share of its time that the shard is busy, as it tells its peers.";
-    Engine = "molia_shard_engine" GAUGE, [Engine], "1 for how the shard moves packets now.";
+    Io = "molia_shard_io" GAUGE, [Io], "1 for how the shard moves packets now.";
+    Tx = "molia_shard_tx" GAUGE, [Tx], "1 for how the shard sends packets now.";
     Offload = "molia_shard_offload" GAUGE, [Offload], "1 for what the kernel does for the shard now.";
+    Missing = "molia_feature_missing" Type::State, [Feature, Missing], "1 for what is wanted and not to be had, and why; nothing for the rest.";
     // Socket.
     SocketPackets = "molia_socket_packets_total" COUNTER, [Direction], "Datagrams, each segment of a coalesced run counted.";
     SocketBytes = "molia_socket_bytes_total" COUNTER, [Direction], "Bytes of UDP payload.";
-    SocketBatches = "molia_socket_batch_packets" Type::Count, [Direction], "Datagrams of a turn that had any.";
-    SocketSyscalls = "molia_socket_syscalls_total" COUNTER, [Direction], "System calls that moved datagrams or waited for them.";
-    SocketCoalesced = "molia_socket_coalesced_runs_total" COUNTER, [Direction], "Runs of datagrams that crossed the kernel's stack as one (GRO, GSO).";
-    SocketCoalescedPackets = "molia_socket_coalesced_packets_total" COUNTER, [Direction], "Datagrams in such runs.";
+    SocketMessages = "molia_socket_messages_total" COUNTER, [Direction], "What crossed the kernel's stack as one: datagrams and coalesced runs (GRO, GSO).";
+    SocketBatches = "molia_socket_batches_total" COUNTER, [Direction], "Turns that received or flushes that sent something.";
+    SocketBatchPackets = "molia_socket_batch_packets" Type::Count, [Direction], "Datagrams of a turn that had any.";
+    SocketGsoSegments = "molia_socket_gso_segments_total" COUNTER, [], "Datagrams sent as part of a coalesced run.";
+    SocketSyscalls = "molia_socket_syscalls_total" COUNTER, [], "System calls of the data path.";
     SocketKernelDropped = "molia_socket_kernel_dropped_packets_total" COUNTER, [], "Datagrams the kernel dropped because the receive buffer was full (SO_RXQ_OVFL).";
-    SocketTruncated = "molia_socket_truncated_packets_total" COUNTER, [], "Receives that did not fit their buffer.";
-    SocketStarved = "molia_socket_receive_starved_total" COUNTER, [], "Times a receive ended for want of posted buffers and was armed again.";
-    SocketErrors = "molia_socket_errors_total" COUNTER, [Direction, Errno], "Errors the kernel returned.";
+    SocketTruncated = "molia_socket_truncated_packets_total" COUNTER, [], "Receives that did not fit their slot.";
+    SocketNameless = "molia_socket_nameless_packets_total" COUNTER, [], "Receives without a readable sender.";
+    SocketStarved = "molia_socket_receive_starved_total" COUNTER, [], "Times that receiving stopped for want of a free slot.";
+    SocketRearms = "molia_socket_receive_rearmed_total" COUNTER, [], "Times a multishot receive ended and was started again.";
+    SocketOverflows = "molia_socket_completion_overflows_total" COUNTER, [], "Times the completion queue overflowed; nothing is lost.";
+    SocketWakes = "molia_socket_wakes_total" COUNTER, [], "Times another thread woke a turn.";
+    SocketErrors = "molia_socket_errors_total" COUNTER, [Direction, SocketError], "Failed receives, and datagrams the kernel refused to send.";
     SocketBuffer = "molia_socket_buffer_bytes" GAUGE, [Direction], "Socket buffer the kernel granted.";
     // Buffers.
     PoolBuffers = "molia_pool_buffers" GAUGE, [Pool], "Buffers of the pool.";

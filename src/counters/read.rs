@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use bufpool::Cells;
+use bufpool::CellsView;
 
 use super::layout::{CELLS, HEADER_CELLS, Id, MAGIC, METRICS, Metric, Type, layout};
 
@@ -24,7 +24,7 @@ pub enum OpenError {
 /// A shard's counter file, for reading.
 #[derive(Debug)]
 pub struct CountersView {
-    cells: Cells,
+    cells: CellsView,
 }
 
 impl CountersView {
@@ -33,7 +33,7 @@ impl CountersView {
     /// # Errors
     /// If there is no such file, or it is not a counter file of this version.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let cells = Cells::open(path)?;
+        let cells = CellsView::open(path)?;
         if cells.len() < HEADER_CELLS || cells.load(0) != MAGIC {
             return Err(OpenError::NotCounters);
         }
@@ -88,7 +88,7 @@ impl Snapshot {
     fn number(&self, id: Id, series: usize) -> u64 {
         let cells = self.series(id.metric(), id.cell(), series);
         match id.metric().kind {
-            Type::Counter(_) | Type::Gauge(_) => cells[0],
+            Type::Counter(_) | Type::Gauge(_) | Type::State => cells[0],
             Type::Seconds | Type::Count => cells[..cells.len() - 1].iter().sum(),
         }
     }

@@ -2,22 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::text::{BuildInfo, Missing, expose};
+use super::text::{BuildInfo, expose};
 use super::*;
+use crate::net::{Engine, ErrorKind, Missing, Reason, TxMode};
 use crate::time::Moment;
 
 fn build() -> BuildInfo {
-    BuildInfo {
-        version: "1.2.3".into(),
-        io: "recvmmsg".into(),
-        tx: "sendmmsg".into(),
+    BuildInfo { version: "a \"quoted\\\nline\"".into(), steering: "none".into() }
+}
+
+fn achieved() -> Achieved {
+    let miss = |feature, reason| Missing { feature, reason };
+    Achieved {
+        engine: Engine::Mmsg,
+        tx: TxMode::Sendmmsg,
         gro: true,
         gso: false,
-        steering: "none".into(),
+        registered_file: false,
+        registered_buffers: false,
         missing: vec![
-            Missing { feature: "io_uring".into(), reason: "a \"quoted\\\nline\"".into() },
-            Missing { feature: "io_uring".into(), reason: "seccomp".into() },
-            Missing { feature: "gso".into(), reason: "device".into() },
+            miss(Feature::IoUring, Reason::Seccomp),
+            miss(Feature::Gso, Reason::Refused(5)),
         ],
     }
 }
@@ -154,7 +159,7 @@ fn the_exposition_says_what_was_counted() {
     one.message_dropped(Some(Kind::FindNodeReq));
     one.error_sent(Code::Busy);
     one.batches(64, 0);
-    one.port(Engine::Mmsg, true, false);
+    one.port(&achieved());
     one.pools((10, 100), (3, 64));
     let parsed = parse(&text(&[zero.snapshot(), one.snapshot()]));
     let value = |name: &str, labels: &[(&str, &str)]| {
@@ -176,23 +181,63 @@ fn the_exposition_says_what_was_counted() {
     let batch =
         |le| value("molia_socket_batch_packets_bucket", &[("direction", "receive"), ("le", le)]);
     assert_eq!((batch("32"), batch("64")), (0.0, 1.0));
-    assert_eq!(value("molia_shard_engine", &[("engine", "recvmmsg")]), 1.0);
-    assert_eq!(value("molia_shard_engine", &[("engine", "io_uring")]), 0.0);
     assert_eq!(value("molia_pool_free_buffers", &[("pool", "receive")]), 3.0);
     assert_eq!(value("molia_pool_buffers", &[("pool", "packet")]), 100.0);
     // The other shard did nothing.
     assert_eq!(parsed.value("molia_shard_turns_total", &[("shard", "0")]), 0.0);
-    let labels = [
-        ("version", "1.2.3"),
-        ("io", "recvmmsg"),
-        ("tx", "sendmmsg"),
-        ("gro", "true"),
-        ("gso", "false"),
-        ("steering", "none"),
+}
+
+#[test]
+fn what_a_port_achieved_is_told_until_it_changes() {
+    let (zero, one) = (Counters::anonymous(0).unwrap(), Counters::anonymous(1).unwrap());
+    let late = Counters::anonymous(2).unwrap();
+    [&zero, &one].map(|shard| shard.port(&achieved()));
+    let names = ["version", "io", "tx", "gro", "gso", "steering"];
+    let value = |parsed: &Parsed, values: [&'static str; 6]| {
+        let labels: Vec<_> = names.into_iter().zip(values).collect();
+        parsed.value("molia_build_info", &labels)
+    };
+    let mmsg = [build().version.leak(), "recvmmsg", "sendmmsg", "true", "false", "none"];
+    let snapshots = || [zero.snapshot(), one.snapshot(), late.snapshot()];
+    let parsed = parse(&text(&snapshots()));
+    assert_eq!(value(&parsed, mmsg), 1.0);
+    let count = |parsed: &Parsed, name: &str| parsed.samples.iter().filter(|s| s.0 == name).count();
+    assert_eq!(count(&parsed, "molia_build_info"), 1, "once for what two shards agree on");
+    assert_eq!(count(&parsed, "molia_feature_missing"), 4, "nothing is missing but what is");
+    for (feature, reason) in [("io_uring", "seccomp"), ("gso", "refused")] {
+        let labels = [("shard", "1"), ("feature", feature), ("reason", reason)];
+        assert_eq!(parsed.value("molia_feature_missing", &labels), 1.0);
+    }
+    let (engine, missing) = (Engine::IoUring, vec![]);
+    one.port(&Achieved { engine, gso: true, registered_file: true, missing, ..achieved() });
+    let parsed = parse(&text(&snapshots()));
+    assert_eq!(value(&parsed, mmsg), 1.0);
+    let uring = [mmsg[0], "io_uring", "sendmmsg", "true", "true", "none"];
+    assert_eq!(value(&parsed, uring), 1.0);
+    assert_eq!(count(&parsed, "molia_feature_missing"), 2);
+    let offload =
+        |offload| parsed.value("molia_shard_offload", &[("shard", "1"), ("offload", offload)]);
+    assert_eq!([offload("registered_file"), offload("registered_buffers")], [1.0, 0.0]);
+}
+
+#[test]
+fn every_reason_for_what_is_missing_has_a_label() {
+    let reasons = [
+        Reason::Disabled,
+        Reason::Kernel("6.0"),
+        Reason::Sysctl,
+        Reason::SysctlGroup,
+        Reason::Seccomp,
+        Reason::Memlock,
+        Reason::SlotSize,
+        Reason::Refused(5),
+        Reason::Broke(5),
+        Reason::Errno(5),
     ];
-    assert_eq!(parsed.value("molia_build_info", &labels), 1.0);
-    let missing = [("feature", "io_uring"), ("reason", "a \"quoted\\\nline\"")];
-    assert_eq!(parsed.value("molia_feature_missing", &missing), 1.0);
+    for reason in reasons {
+        let index = labels::missing_index(reason.label());
+        assert_eq!(labels::Axis::Missing.value(index), reason.label());
+    }
 }
 
 #[test]
@@ -259,46 +304,47 @@ fn a_queue_is_published_as_it_is() {
 #[test]
 fn a_socket_is_published_as_it_is() {
     let counters = Counters::anonymous(0).unwrap();
-    let direction = |base: u64| {
-        let mut errors = [0; ERRNO_VALUES];
-        errors[errno_index(90)] = base + 6;
-        errors[errno_index(12345)] = base + 7;
-        SocketDirection {
-            packets: base + 1,
-            bytes: base + 2,
-            syscalls: base + 3,
-            coalesced_runs: base + 4,
-            coalesced_packets: base + 5,
-            errors,
-            buffer_bytes: base + 8,
-        }
+    let mut stats = Stats {
+        rx_packets: 1,
+        rx_bytes: 2,
+        rx_messages: 3,
+        rx_batches: 4,
+        rx_truncated: 5,
+        rx_nameless: 6,
+        rx_kernel_drops: 7,
+        rx_starved: 8,
+        rx_rearms: 9,
+        tx_packets: 101,
+        tx_bytes: 102,
+        tx_messages: 103,
+        tx_batches: 104,
+        tx_gso_segments: 105,
+        syscalls: 201,
+        wakes: 202,
+        cq_overflows: 203,
+        ..Stats::default()
     };
-    let counts = SocketCounts {
-        receive: direction(100),
-        send: direction(200),
-        kernel_dropped: 1,
-        truncated: 2,
-        starved: 3,
-    };
-    counters.socket(&counts);
+    stats.rx_errors.add(ErrorKind::Refused, 10);
+    stats.tx_errors.add(ErrorKind::TooLarge, 110);
+    counters.socket(&stats);
+    counters.socket_buffers(11, 111);
     let snapshot = counters.snapshot();
-    for (direction, base) in [("receive", 100), ("send", 200)] {
-        let ids = [
-            Id::SocketPackets,
-            Id::SocketBytes,
-            Id::SocketSyscalls,
-            Id::SocketCoalesced,
-            Id::SocketCoalescedPackets,
-        ];
+    let value = |id, labels: &[&str]| snapshot.value(id, labels).unwrap();
+    for (direction, base) in [("receive", 0), ("send", 100)] {
+        let ids = [Id::SocketPackets, Id::SocketBytes, Id::SocketMessages, Id::SocketBatches];
         for (id, n) in ids.into_iter().zip(1..) {
-            assert_eq!(snapshot.value(id, &[direction]), Some(base + n), "{id:?}");
+            assert_eq!(value(id, &[direction]), base + n, "{id:?}");
         }
-        let errors = |errno| snapshot.value(Id::SocketErrors, &[direction, errno]).unwrap();
-        assert_eq!((errors("EMSGSIZE"), errors("other")), (base + 6, base + 7));
-        assert_eq!(snapshot.value(Id::SocketBuffer, &[direction]), Some(base + 8));
+        let error = if base == 0 { "refused" } else { "too_large" };
+        assert_eq!(value(Id::SocketErrors, &[direction, error]), base + 10);
+        assert_eq!(value(Id::SocketBuffer, &[direction]), base + 11);
     }
-    let single = [Id::SocketKernelDropped, Id::SocketTruncated, Id::SocketStarved];
-    assert_eq!(single.map(|id| snapshot.total(id)), [1, 2, 3]);
+    let received = [Id::SocketTruncated, Id::SocketNameless, Id::SocketKernelDropped];
+    assert_eq!(received.map(|id| value(id, &[])), [5, 6, 7]);
+    assert_eq!([Id::SocketStarved, Id::SocketRearms].map(|id| value(id, &[])), [8, 9]);
+    assert_eq!((value(Id::SocketGsoSegments, &[]), snapshot.total(Id::SocketErrors)), (105, 120));
+    let both = [Id::SocketSyscalls, Id::SocketWakes, Id::SocketOverflows];
+    assert_eq!(both.map(|id| value(id, &[])), [201, 202, 203]);
 }
 
 #[test]

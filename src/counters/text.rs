@@ -5,67 +5,48 @@ use std::fmt::{self, Display, Write};
 use super::layout::{Id, Metric, Scale, Type};
 use super::read::Snapshot;
 
-/// What the process is, as far as it is the same for all shards.
+/// What the shards' counters do not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildInfo {
     /// Version of the program.
     pub version: String,
-    /// How packets are moved: `io_uring` or `recvmmsg`.
-    pub io: String,
-    /// How packets are sent, e.g. `sendmmsg`.
-    pub tx: String,
-    /// Whether the kernel coalesces what we receive.
-    pub gro: bool,
-    /// Whether the kernel splits what we send.
-    pub gso: bool,
     /// How datagrams find their shard, e.g. `cbpf` or `none`.
     pub steering: String,
-    /// What is wanted and not to be had.
-    pub missing: Vec<Missing>,
-}
-
-/// A feature that is not to be had here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// One word for it.
-    pub feature: String,
-    /// One of few: `seccomp`, `sysctl`, `memlock`, `version`, ..
-    pub reason: String,
 }
 
 /// Writes the exposition of the shards' counters and of the build to `out`.
 pub fn expose(out: &mut String, shards: &[Snapshot], build: &BuildInfo) {
     // Writing to a string does not fail.
-    let _ = write_build(out, build);
+    let _ = write_build(out, shards, build);
     for id in Id::ALL {
         let _ = write_metric(out, id, shards);
     }
 }
 
-fn write_build(out: &mut String, build: &BuildInfo) -> fmt::Result {
-    let BuildInfo { version, io, tx, gro, gso, steering, missing } = build;
+/// One series for each way in which shards move packets: the same one for all, unless a ring broke.
+fn write_build(out: &mut String, shards: &[Snapshot], build: &BuildInfo) -> fmt::Result {
     head(out, "molia_build_info", "gauge", "The program and what it got from the kernel.")?;
-    writeln!(
-        out,
-        "molia_build_info{{version=\"{}\",io=\"{}\",tx=\"{}\",gro=\"{gro}\",gso=\"{gso}\",steering=\"{}\"}} 1",
-        Quoted(version),
-        Quoted(io),
-        Quoted(tx),
-        Quoted(steering),
-    )?;
-    head(
-        out,
-        "molia_feature_missing",
-        "gauge",
-        "1 for what is wanted and not to be had, and why.",
-    )?;
-    for (at, Missing { feature, reason }) in missing.iter().enumerate() {
-        if missing[..at].iter().all(|earlier| earlier.feature != *feature) {
-            let (feature, reason) = (Quoted(feature), Quoted(reason));
-            writeln!(out, "molia_feature_missing{{feature=\"{feature}\",reason=\"{reason}\"}} 1")?;
+    let (version, steering) = (Quoted(&build.version), Quoted(&build.steering));
+    let mut written = Vec::new();
+    for shard in shards {
+        let (Some(io), Some(tx)) = (set(shard, Id::Io), set(shard, Id::Tx)) else { continue };
+        let on = |offload| shard.value(Id::Offload, &[offload]) == Some(1);
+        let (gro, gso) = (on("gro"), on("gso"));
+        if written.contains(&(io, tx, gro, gso)) {
+            continue;
         }
+        written.push((io, tx, gro, gso));
+        write!(out, "molia_build_info{{version=\"{version}\",io=\"{io}\",tx=\"{tx}\",")?;
+        writeln!(out, "gro=\"{gro}\",gso=\"{gso}\",steering=\"{steering}\"}} 1")?;
     }
     Ok(())
+}
+
+/// The label's value for which a gauge is 1.
+fn set(shard: &Snapshot, id: Id) -> Option<&'static str> {
+    let mut found = None;
+    shard.each_of(id, |labels, cells| found = found.or((cells[0] == 1).then_some(labels[0])));
+    found
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
@@ -91,6 +72,8 @@ fn write_series(out: &mut String, labels: &Labels<'_>, cells: &[u64]) -> fmt::Re
         Type::Counter(scale) | Type::Gauge(scale) => {
             return writeln!(out, "{name}{{{labels}}} {}", Scaled(cells[0], scale));
         }
+        Type::State if cells[0] == 0 => return Ok(()),
+        Type::State => return writeln!(out, "{name}{{{labels}}} {}", cells[0]),
         // Edges are whole microseconds.
         Type::Seconds => (cells[cells.len() - 1], Scale::Nano, 6),
         Type::Count => (cells[cells.len() - 1], Scale::One, 0),
