@@ -9,14 +9,14 @@ use molia_router::counters::{Counters, CountersView, OpenError, docs, file_name}
 
 fn path(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("molia-{name}-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
+    fs::create_dir_all(&directory).expect("a scratch directory");
     directory.join(file_name(3))
 }
 
 /// Writes one of the header's cells.
 fn write_cell(path: &Path, index: u64, value: u64) {
-    let file = OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
+    let file = OpenOptions::new().write(true).open(path).expect("the counter file");
+    file.write_all_at(&value.to_ne_bytes(), index * 8).expect("room in the header");
 }
 
 #[test]
