@@ -3,12 +3,13 @@
 //! Modules in reading order, by layer; each layer uses only those above it, and
 //! state machines never use each other:
 //!
-//! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`wire`]
-//! * L1 state machines: [`admission`], [`tunnel`], [`identity`], [`egress`], [`overlay`]
+//! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`admission`], [`wire`]
+//! * L1 state machines: [`tunnel`], [`identity`], [`egress`], [`overlay`]
 //! * L2 composition: [`counters`], [`router`]
 //! * L3 input and output: [`clock`], [`port`], [`shard`], [`config`], [`admin`], [`client`], [`cli`]
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod bucket;
 pub mod drops;
 pub mod ids;
@@ -18,7 +19,6 @@ pub mod time;
 pub mod wheel;
 pub mod wire;
 
-pub mod admission;
 pub mod egress;
 pub mod identity;
 pub mod overlay;

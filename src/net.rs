@@ -4,7 +4,7 @@
 //! them in); this is the one place below the ports that names that crate, so
 //! that a datagram is never converted on its way.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use uring::{Datagram, Local, Path, Transmit};
 /// What an engine says of itself, for the counters.
@@ -28,6 +28,25 @@ impl Prefix {
                 bytes[1..].copy_from_slice(&v6.octets()[..6]);
             }
         }
+        Self(bytes)
+    }
+}
+
+/// A socket address in 18 bytes, IPv4 in its IPv6-mapped form: what cookies bind and what
+/// memories of addresses keep. Interface scope and flow label are not part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address(pub [u8; 18]);
+
+impl Address {
+    /// The compact form of `addr`.
+    pub fn of(addr: &SocketAddr) -> Self {
+        let ip = match addr.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let mut bytes = [0; 18];
+        bytes[..16].copy_from_slice(&ip.octets());
+        bytes[16..].copy_from_slice(&addr.port().to_be_bytes());
         Self(bytes)
     }
 }

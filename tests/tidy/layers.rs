@@ -4,8 +4,8 @@ use super::source::{code, is_word, line, words};
 
 /// Layer of every module of the library; `lib.rs` lists the same ones.
 pub(crate) const LAYERS: [&[&str]; 4] = [
-    &["bucket", "drops", "ids", "limits", "net", "time", "wheel", "wire"],
-    &["admission", "egress", "identity", "overlay", "tunnel"],
+    &["admission", "bucket", "drops", "ids", "limits", "net", "time", "wheel", "wire"],
+    &["egress", "identity", "overlay", "tunnel"],
     &["counters", "router"],
     &["admin", "cli", "client", "clock", "config", "port", "shard"],
 ];

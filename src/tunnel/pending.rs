@@ -1,0 +1,43 @@
+//! Initiations that wait for a turn with budget left for them, in a lane per standing:
+//! who has shown a cookie first, so that forgers wait behind everybody they imitate.
+
+use std::collections::VecDeque;
+
+use crate::admission::{Initiation, Standing};
+use crate::net::Path;
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) path: Path,
+    pub(super) initiation: Initiation,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    lanes: [VecDeque<Waiting>; 3],
+    depth: usize,
+}
+
+impl Pending {
+    pub(super) fn new(depth: usize) -> Self {
+        Self { lanes: std::array::from_fn(|_| VecDeque::with_capacity(depth)), depth }
+    }
+
+    /// Whether it found room.
+    pub(super) fn push(&mut self, standing: Standing, waiting: Waiting) -> bool {
+        let lane = &mut self.lanes[standing as usize];
+        let room = lane.len() < self.depth;
+        if room {
+            lane.push_back(waiting);
+        }
+        room
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        self.lanes.iter_mut().find_map(VecDeque::pop_front)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+}
