@@ -111,8 +111,11 @@ impl TokenBucket {
 pub struct BucketTable<K> {
     rate: Rate,
     keyed: Keyed,
-    sets: Box<[[Option<(K, TokenBucket)>; WAYS]]>,
+    sets: Box<[Set<K>]>,
 }
+
+/// Places that a key can have.
+type Set<K> = [Option<(K, TokenBucket)>; WAYS];
 
 impl<K: Copy + Eq + Hash> BucketTable<K> {
     /// At least `entries` places; allocates now and never again.
@@ -168,7 +171,7 @@ impl<K: Copy + Eq + Hash> BucketTable<K> {
 }
 
 /// The place to give away: an empty one, else the one whose bucket is fullest.
-fn victim<K>(set: &[Option<(K, TokenBucket)>; WAYS], now: Moment, rate: &Rate) -> usize {
+fn victim<K>(set: &Set<K>, now: Moment, rate: &Rate) -> usize {
     let level = |place: &Option<(K, TokenBucket)>| match place {
         Some((_, bucket)) => bucket.level_at(now, rate),
         None => u64::MAX,
@@ -193,9 +196,7 @@ impl Keyed {
     /// Hash of `value`.
     #[inline]
     pub fn hash<V: Hash + ?Sized>(&self, value: &V) -> u64 {
-        let mut hasher = self.build_hasher();
-        value.hash(&mut hasher);
-        hasher.finish()
+        self.hash_one(value)
     }
 
     /// A place for `value` among `places`, which must be a power of two.

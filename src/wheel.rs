@@ -140,14 +140,15 @@ impl Wheel {
     fn link(&mut self, key: u32, at: u64) {
         let at = at.max(self.tick);
         let digit = (u64::BITS - 1 - ((at ^ self.tick) | 1).leading_zeros()) / DIGIT_BITS;
-        let (level, slot) = (digit as usize, (at >> (digit * DIGIT_BITS)) as usize % SLOTS);
+        let slot = (at >> (digit * DIGIT_BITS)) % SLOTS as u64;
+        // Below LEVELS and SLOTS, so both fit a byte.
+        let (level8, slot8) = (digit.to_le_bytes()[0], slot.to_le_bytes()[0]);
+        let (level, slot) = (usize::from(level8), usize::from(slot8));
         let head = self.heads[level][slot];
         let (next, prev) = match head {
             NIL => (key, key),
             head => (head, self.nodes[head as usize].prev),
         };
-        // Below LEVELS and SLOTS, so both fit.
-        let (level8, slot8) = (level.to_le_bytes()[0], slot.to_le_bytes()[0]);
         self.nodes[key as usize] = Node { at, next, prev, level: level8, slot: slot8 };
         self.nodes[prev as usize].next = key;
         self.nodes[next as usize].prev = key;

@@ -43,7 +43,8 @@ pub fn cookie_key(public: &[u8; 32]) -> [u8; 32] {
 /// # Panics
 /// If `key` is longer than 32 bytes.
 pub fn mac(key: &[u8], message: &[u8]) -> [u8; 16] {
-    let mut mac = Blake2sMac::<U16>::new_from_slice(key).expect("BLAKE2s takes keys up to 32 bytes");
+    let mut mac =
+        Blake2sMac::<U16>::new_from_slice(key).expect("BLAKE2s takes keys up to 32 bytes");
     mac.update(message);
     mac.finalize_fixed().into()
 }
@@ -82,7 +83,12 @@ impl Cookies {
     }
 
     /// The cookie that the initiation's mac2 proves to hold, if it does: one of this epoch or the last.
-    pub fn shown(&mut self, now: Now, peer: &SocketAddr, initiation: &Initiation) -> Option<[u8; 16]> {
+    pub fn shown(
+        &mut self,
+        now: Now,
+        peer: &SocketAddr,
+        initiation: &Initiation,
+    ) -> Option<[u8; 16]> {
         if initiation[MAC2_AT..] == [0; 16] {
             return None;
         }

@@ -50,9 +50,8 @@ pub fn solve(
     start: u32,
     tries: u32,
 ) -> Option<u32> {
-    let pays = |index: &u32| {
-        work(ephemeral, index.to_le_bytes(), cookie) >= u32::from(difficulty_bits)
-    };
+    let pays =
+        |index: &u32| work(ephemeral, index.to_le_bytes(), cookie) >= u32::from(difficulty_bits);
     (0..tries).map(|n| start.wrapping_add(n)).find(pays)
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 const TICK: u64 = 1 << TICK_SHIFT;
+const NONE: [u32; 0] = [];
 
 fn at(ns: u64) -> Moment {
     Moment::from_nanos(ns)
@@ -22,9 +23,9 @@ fn fires_in_order_and_once() {
         wheel.set(key, Moment::START + Duration::from_secs(s));
     }
     assert_eq!(wheel.len(), 4);
-    assert_eq!(drain(&mut wheel, Moment::START + Duration::from_millis(999)), []);
+    assert_eq!(drain(&mut wheel, Moment::START + Duration::from_millis(999)), NONE);
     assert_eq!(drain(&mut wheel, Moment::START + Duration::from_secs(11)), [1, 3, 0]);
-    assert_eq!(drain(&mut wheel, Moment::START + Duration::from_secs(179)), []);
+    assert_eq!(drain(&mut wheel, Moment::START + Duration::from_secs(179)), NONE);
     assert_eq!(drain(&mut wheel, Moment::START + Duration::from_secs(181)), [2]);
     assert!(wheel.is_empty());
     assert_eq!(wheel.next_deadline(), Moment::NEVER);
@@ -37,7 +38,7 @@ fn setting_again_moves_and_cancelling_removes() {
     wheel.set(0, at(9 * TICK));
     wheel.set(1, at(5 * TICK));
     assert!(wheel.cancel(1) && !wheel.cancel(1));
-    assert_eq!(drain(&mut wheel, at(8 * TICK)), []);
+    assert_eq!(drain(&mut wheel, at(8 * TICK)), NONE);
     assert_eq!(drain(&mut wheel, at(9 * TICK)), [0]);
     wheel.set(0, Moment::NEVER);
     assert!(wheel.is_empty());
@@ -55,7 +56,9 @@ fn the_past_fires_at_once() {
 #[test]
 fn waiting_for_the_deadline_always_arrives() {
     let mut wheel = Wheel::new(1);
-    for target in [1, TICK, TICK + 1, 63 * TICK, 64 * TICK, 65 * TICK + 7, 1 << 40, 1 << 50, u64::MAX >> 1] {
+    for target in
+        [1, TICK, TICK + 1, 63 * TICK, 64 * TICK, 65 * TICK + 7, 1 << 40, 1 << 50, u64::MAX >> 1]
+    {
         let mut wheel_now = at(0);
         wheel = Wheel::new(1);
         wheel.set(0, at(target));

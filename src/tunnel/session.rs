@@ -1,0 +1,321 @@
+//! One session: its endpoint and what proves it, its debts, what is due when.
+//!
+//! The endpoint moves on authentic data only, and only on the highest counter so
+//! far of the newest key in use, so neither a replay nor a packet that was late
+//! moves it. An address is proven when a handshake response that went there was
+//! used, or when a path challenge that went there was answered; one that was left
+//! stays proven for a while, so that a peer coming back owes nothing. Towards an
+//! address that is not proven, at most the bytes that came from it are spent.
+
+use std::time::Duration;
+
+use super::ring::Ring;
+use crate::drops::Drop;
+use crate::ids::WgKey;
+use crate::net::{Address, Path};
+use crate::time::Moment;
+
+/// WireGuard's KEEPALIVE_TIMEOUT: an empty message if nothing else was sent so long after data came.
+const PASSIVE_KEEPALIVE: Duration = Duration::from_secs(10);
+/// A session without any data ends so long after its last handshake.
+pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// A session whose keys are too old keeps its slot for so long, unless somebody needs it:
+/// peers whose keepalive runs into old keys come back within this time and stay who they are.
+pub(super) const LINGER: Duration = Duration::from_secs(30);
+/// How long an address that was left stays proven.
+const LEFT_PROVEN: Duration = Duration::from_secs(180);
+/// Between two challenges of a session.
+const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
+/// Challenges without anything coming from the new address.
+const CHALLENGES_UNASKED: u8 = 3;
+
+/// A peer's session, from its first handshake to the end of its last key.
+#[derive(Debug)]
+pub struct Session {
+    path: Path,
+    proof: Proof,
+    /// Handshake of the newest key that data came under.
+    order: u32,
+    last_sent: Moment,
+    /// Since when the peer waits for a sign of life; [`Moment::NEVER`] if it does not.
+    owed_since: Moment,
+    /// When the timer fires.
+    pub(super) armed: Moment,
+    pub(super) ring: Ring,
+    key: WgKey,
+    established: Moment,
+    left: [Left; 2],
+    next_challenge: Moment,
+}
+
+/// What is known of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Proven,
+    Unproven {
+        /// Bytes that came from there less those that went there.
+        allowance: u64,
+        token: u64,
+        /// Challenges that may still be sent.
+        challenges: u8,
+    },
+}
+
+/// An address that was proven.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    address: Address,
+    until: Moment,
+}
+
+/// What a timer found to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    End,
+    /// Its keys have just become too old.
+    Linger,
+    Challenge(u64),
+    Keepalive,
+    Nothing,
+}
+
+/// What authentic data changed beyond counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The data was the first under its key: the response arrived where it was sent.
+    pub(super) confirmed: Option<Address>,
+    /// The endpoint has another address now; if it is not proven, the token was used.
+    pub(super) roamed: bool,
+}
+
+impl Session {
+    /// A session whose first handshake came by `path`; `token` is what to challenge it with, should that be needed.
+    pub(super) fn new(now: Moment, key: WgKey, path: Path, token: u64) -> Self {
+        let nowhere = Left { address: Address([0; 18]), until: Moment::START };
+        Self {
+            path,
+            proof: Proof::Unproven { allowance: 0, token, challenges: 0 },
+            order: 0,
+            last_sent: now,
+            owed_since: Moment::NEVER,
+            armed: Moment::NEVER,
+            ring: Ring::new(),
+            key,
+            established: now,
+            left: [nowhere; 2],
+            next_challenge: Moment::START,
+        }
+    }
+
+    /// The peer's static key.
+    pub fn key(&self) -> &WgKey {
+        &self.key
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether that address is proven.
+    pub fn proven(&self) -> bool {
+        self.proof == Proof::Proven
+    }
+
+    /// When its first handshake was.
+    pub fn established(&self) -> Moment {
+        self.established
+    }
+
+    /// Whether anything can be sealed for it at `now`.
+    pub fn usable(&self, now: Moment) -> bool {
+        self.ring.sending(now).is_ok()
+    }
+
+    /// Accounts `bytes` that go to its endpoint without being sealed for it (relayed data).
+    ///
+    /// # Errors
+    /// [`Drop::Unproven`] if they are more than came from there.
+    #[inline]
+    pub fn charge(&mut self, bytes: usize) -> Result<(), Drop> {
+        match &mut self.proof {
+            Proof::Proven => Ok(()),
+            Proof::Unproven { allowance, .. } => {
+                let left = allowance.checked_sub(bytes as u64).ok_or(Drop::Unproven)?;
+                *allowance = left;
+                Ok(())
+            }
+        }
+    }
+
+    /// Accounts `bytes` of authentic relayed data that came from its endpoint.
+    #[inline]
+    pub fn credit(&mut self, bytes: usize) {
+        if let Proof::Unproven { allowance, .. } = &mut self.proof {
+            *allowance = allowance.saturating_add(bytes as u64);
+        }
+    }
+
+    /// Something was sealed for it.
+    #[inline]
+    pub(super) fn sent(&mut self, now: Moment) {
+        self.last_sent = now;
+        self.owed_since = Moment::NEVER;
+    }
+
+    /// A datagram of `bytes` turned out authentic. `token` is the one to challenge a new address with.
+    #[inline]
+    pub(super) fn authentic(
+        &mut self,
+        now: Moment,
+        index: u32,
+        counter: u64,
+        path: &Path,
+        bytes: usize,
+        token: u64,
+    ) -> Change {
+        // Looked up anew: nothing is borrowed across the decryption.
+        let Ok(key) = self.ring.receiving(now, index) else { return Change::default() };
+        let (order, answered) = (key.order, key.answered);
+        let leads = order > self.order || (order == self.order && counter >= key.next_counter);
+        let confirmed = (!key.confirmed()).then_some(answered);
+        self.ring.authentic(index, counter);
+        let mut roamed = false;
+        if leads {
+            self.order = order;
+            if self.path != *path {
+                roamed = self.move_to(now, path, token);
+            }
+        }
+        if let Some(address) = confirmed {
+            self.prove(now, &address);
+        }
+        if path.peer == self.path.peer {
+            self.heard(bytes);
+        }
+        Change { confirmed, roamed }
+    }
+
+    /// Data that asks for a sign of life came; returns when to look at the session, if that is news.
+    #[inline]
+    pub(super) fn owe(&mut self, now: Moment) -> Option<Moment> {
+        if self.owed_since != Moment::NEVER {
+            return None;
+        }
+        self.owed_since = now;
+        Some(now + PASSIVE_KEEPALIVE)
+    }
+
+    /// The peer echoed `token`; whether that proved its address.
+    pub(super) fn answered(&mut self, token: u64) -> bool {
+        let right = matches!(self.proof, Proof::Unproven { token: asked, .. } if asked == token);
+        if right {
+            self.proof = Proof::Proven;
+        }
+        right
+    }
+
+    /// What to do first at `now`, if anything. Whoever asks does it.
+    pub(super) fn due(&mut self, now: Moment, keepalive: Option<Duration>) -> Due {
+        if self.ends_at() <= now {
+            return Due::End;
+        }
+        if self.ring.sending(now).is_err() {
+            let (dies, _) = self.ring.ages();
+            return if dies.is_some_and(|at| at <= now) { Due::Linger } else { Due::Nothing };
+        }
+        if self.challenge_at() <= now {
+            return self.challenge(now);
+        }
+        if self.keepalive_at(keepalive) <= now { Due::Keepalive } else { Due::Nothing }
+    }
+
+    /// When to ask [`Session::due`] next.
+    pub(super) fn next(&self, now: Moment, keepalive: Option<Duration>) -> Moment {
+        if self.ring.sending(now).is_err() {
+            return self.ends_at();
+        }
+        let (dies, _) = self.ring.ages();
+        let dies = dies.unwrap_or(Moment::NEVER);
+        dies.min(self.ends_at()).min(self.challenge_at()).min(self.keepalive_at(keepalive))
+    }
+
+    /// Whether its slot may be given to somebody else.
+    pub(super) fn dead(&self, now: Moment) -> bool {
+        let (dies, made) = self.ring.ages();
+        dies.is_some_and(|dies| dies <= now) && made + CONFIRM_WITHIN <= now
+    }
+
+    fn ends_at(&self) -> Moment {
+        let (dies, made) = self.ring.ages();
+        let unconfirmed = made + CONFIRM_WITHIN;
+        dies.map_or(unconfirmed, |dies| (dies + LINGER).max(unconfirmed))
+    }
+
+    fn keepalive_at(&self, keepalive: Option<Duration>) -> Moment {
+        let persistent = keepalive.map_or(Moment::NEVER, |interval| self.last_sent + interval);
+        persistent.min(self.owed_since + PASSIVE_KEEPALIVE)
+    }
+
+    fn challenge_at(&self) -> Moment {
+        match self.proof {
+            Proof::Unproven { challenges: 1.., .. } => self.next_challenge,
+            Proof::Unproven { .. } | Proof::Proven => Moment::NEVER,
+        }
+    }
+
+    fn challenge(&mut self, now: Moment) -> Due {
+        self.next_challenge = now + CHALLENGE_INTERVAL;
+        match &mut self.proof {
+            Proof::Proven => Due::Nothing,
+            Proof::Unproven { token, challenges, .. } => {
+                *challenges = challenges.saturating_sub(1);
+                Due::Challenge(*token)
+            }
+        }
+    }
+
+    /// Returns whether the address is another one.
+    #[cold]
+    fn move_to(&mut self, now: Moment, path: &Path, token: u64) -> bool {
+        let from = std::mem::replace(&mut self.path, *path);
+        if from.peer == path.peer {
+            return false;
+        }
+        if self.proof == Proof::Proven {
+            self.remember(now, Address::of(&from.peer));
+        }
+        let to = Address::of(&path.peer);
+        let proven = self.left.iter().any(|left| left.address == to && left.until > now);
+        self.proof = if proven {
+            Proof::Proven
+        } else {
+            Proof::Unproven { allowance: 0, token, challenges: CHALLENGES_UNASKED }
+        };
+        true
+    }
+
+    /// A response that went to `address` was used.
+    #[cold]
+    fn prove(&mut self, now: Moment, address: &Address) {
+        if Address::of(&self.path.peer) == *address {
+            self.proof = Proof::Proven;
+        } else {
+            self.remember(now, *address);
+        }
+    }
+
+    fn remember(&mut self, now: Moment, address: Address) {
+        let same = self.left.iter().position(|left| left.address == address);
+        let oldest = usize::from(self.left[1].until < self.left[0].until);
+        self.left[same.unwrap_or(oldest)] = Left { address, until: now + LEFT_PROVEN };
+    }
+
+    #[inline]
+    fn heard(&mut self, bytes: usize) {
+        if let Proof::Unproven { allowance, challenges, .. } = &mut self.proof {
+            *allowance = allowance.saturating_add(bytes as u64);
+            *challenges = (*challenges).max(1);
+        }
+    }
+}

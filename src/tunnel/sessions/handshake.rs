@@ -1,0 +1,166 @@
+//! Initiations: admission, the turn's budget, a slot, the answer.
+
+use rand_core::RngCore;
+
+use super::{EVICTIONS_MAX, INDEX_BITS, Sessions, Slot};
+use crate::admission::{Standing, Verdict, cookie};
+use crate::drops::Drop;
+use crate::ids::SessionRef;
+use crate::net::{Address, Path};
+use crate::time::{Moment, Now};
+use crate::tunnel::pending::Waiting;
+use crate::tunnel::session::Session;
+use crate::tunnel::{Initiation, Opened, Tunnel};
+
+impl<T: Tunnel> Sessions<T> {
+    pub(super) fn initiation<'s>(
+        &mut self,
+        now: Now,
+        path: &Path,
+        datagram: &[u8],
+        scratch: &'s mut [u8],
+    ) -> Opened<'s> {
+        let Ok(initiation) = <&Initiation>::try_from(datagram) else {
+            return Opened::Dropped(Drop::BadLength);
+        };
+        let known = self.known.has(now.at, &Address::of(&path.peer));
+        let standing = match self.admission.judge(now, &path.peer, known, initiation) {
+            Verdict::Pass(standing) => standing,
+            Verdict::Cookie(drop) => return self.cookie(now, path, initiation, drop, scratch),
+            Verdict::Dropped(drop) => return Opened::Dropped(drop),
+        };
+        if self.pending.is_empty() && self.may_answer(now.at) {
+            return match self.handshake(now, path, initiation, scratch) {
+                Ok(len) => Opened::Reply { bytes: &scratch[..len], drop: None },
+                Err(drop) => Opened::Dropped(drop),
+            };
+        }
+        if self.pending.push(standing, Waiting { path: *path, initiation: *initiation }) {
+            return Opened::Nothing;
+        }
+        match standing {
+            Standing::Shown => Opened::Dropped(Drop::HandshakeBudget),
+            // With a cookie it comes into the lane that is served first.
+            Standing::Known | Standing::Stranger => {
+                self.cookie(now, path, initiation, Drop::HandshakeBudget, scratch)
+            }
+        }
+    }
+
+    fn cookie<'s>(
+        &mut self,
+        now: Now,
+        path: &Path,
+        initiation: &Initiation,
+        drop: Drop,
+        scratch: &'s mut [u8],
+    ) -> Opened<'s> {
+        let reply = scratch.first_chunk_mut().expect("scratch holds SCRATCH_MIN bytes");
+        self.admission.reply(now, &path.peer, initiation, reply);
+        self.stats.cookies += 1;
+        Opened::Reply { bytes: &scratch[..cookie::REPLY_BYTES], drop: Some(drop) }
+    }
+
+    /// Whether this turn has budget for another handshake; takes it. A turn is known by its moment.
+    pub(super) fn may_answer(&mut self, now: Moment) -> bool {
+        if now != self.turn {
+            (self.turn, self.answered) = (now, 0);
+        }
+        let may = self.answered < self.config.handshakes_per_turn;
+        self.answered += u32::from(may);
+        may
+    }
+
+    /// Answers an initiation: the one place where curve work is done.
+    pub(super) fn handshake(
+        &mut self,
+        now: Now,
+        path: &Path,
+        initiation: &Initiation,
+        scratch: &mut [u8],
+    ) -> Result<usize, Drop> {
+        let made = self.respond(now, path, initiation, scratch);
+        match made {
+            Ok(_) => self.stats.handshakes += 1,
+            Err(_) => self.stats.handshakes_failed += 1,
+        }
+        made
+    }
+
+    fn respond(
+        &mut self,
+        now: Now,
+        path: &Path,
+        initiation: &Initiation,
+        scratch: &mut [u8],
+    ) -> Result<usize, Drop> {
+        let key = self.engine.static_key(initiation)?;
+        let known = self.by_key.get(&key).copied();
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.vacant(now.at).ok_or(Drop::SessionsFull)?,
+        };
+        let index = self.config.shard << (INDEX_BITS - self.config.shard_bits) | slot;
+        let made = match self.engine.respond(now.at, slot, &key, index, initiation, scratch) {
+            Ok(made) => made,
+            Err(drop) => {
+                if known.is_none() {
+                    self.engine.remove(slot);
+                    self.free.push(slot);
+                }
+                return Err(drop);
+            }
+        };
+        if known.is_none() {
+            self.by_key.insert(key, slot);
+            self.stats.begun += 1;
+            let session = Session::new(now.at, key, *path, self.token);
+            self.token = self.rng.next_u64();
+            self.slots[slot as usize].session = Some(session);
+        }
+        if let Some(tenant) = &mut self.slots[slot as usize].session {
+            if made.fresh {
+                tenant.ring.clear();
+            }
+            tenant.ring.add(made.established, made.index, Address::of(&path.peer));
+        }
+        self.arm(now.at, slot);
+        if made.len == 0 { Err(Drop::BadInitiation) } else { Ok(made.len) }
+    }
+
+    /// A slot for a new session: one that is free, one never used, one whose tenant is dead.
+    fn vacant(&mut self, now: Moment) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        if self.slots.len() < self.capacity() {
+            self.slots.push(Slot::default());
+            return u32::try_from(self.slots.len() - 1).ok();
+        }
+        while self.evicted.len() < EVICTIONS_MAX {
+            let slot = self.dying.pop_front()?;
+            let place = &mut self.slots[slot as usize];
+            place.listed = false;
+            let Some(tenant) = place.session.as_ref().filter(|tenant| tenant.dead(now)) else {
+                continue;
+            };
+            let session = SessionRef { slot, generation: place.generation };
+            self.evicted.push_back((session, *tenant.key()));
+            self.vacate(slot);
+            return self.free.pop();
+        }
+        None
+    }
+
+    /// Empties a slot.
+    pub(super) fn vacate(&mut self, slot: u32) {
+        let place = &mut self.slots[slot as usize];
+        let Some(tenant) = place.session.take() else { return };
+        place.generation = place.generation.wrapping_add(1);
+        self.by_key.remove(tenant.key());
+        self.wheel.cancel(slot);
+        self.engine.remove(slot);
+        self.free.push(slot);
+        self.stats.ended += 1;
+    }
+}

@@ -1,0 +1,23 @@
+//! Sessions over both engines, each with an initiator of its own kind.
+
+use std::time::Duration;
+
+use super::*;
+use crate::admission;
+use crate::bucket::Rate;
+
+mod basics;
+mod world;
+
+/// Runs generic tests on both engines.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod stock {
+            $(#[test] fn $test() { super::$test::<super::world::Stock>(); })*
+        }
+        mod simulated {
+            $(#[test] fn $test() { super::$test::<super::world::Simulated>(); })*
+        }
+    };
+}
+use on_both;
