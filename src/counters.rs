@@ -31,6 +31,7 @@ use crate::egress::{Log2, QueueStats};
 use crate::net::{Achieved, Feature, Stats};
 use crate::overlay::{Inserted, Refused};
 use crate::time::Now;
+use crate::tunnel;
 use crate::wire::code::Code;
 use crate::wire::kind::{Class, Kind};
 use labels::{DECRYPT_DROPS, HANDSHAKE_DROPS};
@@ -104,22 +105,21 @@ impl Counters {
         }
     }
 
-    /// Counts an initiation that was answered with a response.
-    #[inline]
-    pub fn handshake_ok(&self) {
-        self.add(Id::Handshakes, 0, 1);
-    }
-
     /// Counts a data message that authenticated.
     #[inline]
     pub fn decrypt_ok(&self) {
         self.add(Id::Decrypts, 0, 1);
     }
 
-    /// Counts a cookie reply sent.
-    #[inline]
-    pub fn cookie_reply(&self) {
-        self.add(Id::CookieReplies, 0, 1);
+    /// Publishes what the sessions count themselves.
+    pub fn tunnel(&self, stats: &tunnel::Stats) {
+        self.set(Id::Handshakes, 0, stats.handshakes);
+        self.set(Id::CookieReplies, 0, stats.cookies);
+        self.set(Id::SessionsEnded, 0, stats.ended);
+        self.set(Id::Roams, 0, stats.roams);
+        self.set(Id::Challenges, 0, stats.challenges);
+        self.set(Id::Proofs, 0, stats.proved);
+        self.set(Id::Keepalives, 0, stats.keepalives_sent);
     }
 
     /// Whether strangers must show a cookie now.
@@ -133,36 +133,6 @@ impl Counters {
     pub fn sessions(&self, live: usize, max: usize) {
         self.set(Id::Sessions, 0, live as u64);
         self.set(Id::SessionsMax, 0, max as u64);
-    }
-
-    /// Counts a session that expired or was closed.
-    #[inline]
-    pub fn session_ended(&self) {
-        self.add(Id::SessionsEnded, 0, 1);
-    }
-
-    /// Counts a session that moved to another address.
-    #[inline]
-    pub fn roamed(&self) {
-        self.add(Id::Roams, 0, 1);
-    }
-
-    /// Counts a path challenge sent.
-    #[inline]
-    pub fn challenged(&self) {
-        self.add(Id::Challenges, 0, 1);
-    }
-
-    /// Counts a path challenge answered.
-    #[inline]
-    pub fn proved(&self) {
-        self.add(Id::Proofs, 0, 1);
-    }
-
-    /// Counts a keepalive sent.
-    #[inline]
-    pub fn keepalive(&self) {
-        self.add(Id::Keepalives, 0, 1);
     }
 
     /// Counts a message received; `None` for a type the protocol does not define.

@@ -38,4 +38,11 @@ pub const ADMISSION_BYTES_MAX: usize = 64;
 /// The text of an ERROR.
 pub const REASON_BYTES_MAX: usize = 128;
 
-const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + 1472 <= SLOT_BYTES);
+/// UDP payload of a 1500-byte link over IPv4: the default of `pmtu/ceiling`.
+pub const DATAGRAM_BASE_MAX: usize = 1472;
+
+const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + DATAGRAM_BASE_MAX <= SLOT_BYTES);
+/// Places kept free in the control queue while a run of segments is handled.
+pub const QUEUE_RESERVE: usize = 8;
+/// Slots that are sealed and wait in the port for the end of a batch, and one that is being written.
+pub const TX_SLOTS: usize = 1024 + 64;

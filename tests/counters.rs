@@ -23,17 +23,17 @@ fn write_cell(path: &Path, index: u64, value: u64) {
 fn a_reader_sees_what_is_counted_and_what_was() {
     let path = path("seen");
     let counters = Counters::create(&path, 3).unwrap();
-    counters.roamed();
+    counters.evicted();
     let view = CountersView::open(&path).unwrap();
-    counters.roamed();
+    counters.evicted();
     let snapshot = view.snapshot();
-    assert_eq!((snapshot.shard(), snapshot.total(Id::Roams)), (3, 2));
+    assert_eq!((snapshot.shard(), snapshot.total(Id::Evictions)), (3, 2));
     assert_eq!(snapshot, counters.snapshot());
     // After the writer is gone, and after another took its place.
     drop(counters);
     assert_eq!(CountersView::open(&path).unwrap().snapshot(), snapshot);
     let restarted = Counters::create(&path, 3).unwrap();
-    assert_eq!(restarted.snapshot().total(Id::Roams), 0);
+    assert_eq!(restarted.snapshot().total(Id::Evictions), 0);
     assert_eq!(view.snapshot(), snapshot, "an open view stays with the file it opened");
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }

@@ -1,1 +1,264 @@
-//! To come.
+//! The router without its sockets: datagrams in, datagrams out, time as an argument.
+//!
+//! `Router` owns the state of one shard and connects the state machines, which do
+//! not know each other. It never reads a clock, touches a socket or waits; the
+//! shard's loop and the simulator drive the same code:
+//!
+//! 1. [`Router::receive`] for every receive slot,
+//! 2. [`Router::poll`] for what time alone brings about,
+//! 3. [`Router::transmit`] for what is to be sent.
+//!
+//! Whatever a peer sends ends as an answer or as a counter.
+
+mod dispatch;
+mod negotiate;
+mod overlay;
+mod peers;
+mod send;
+
+use std::sync::Arc;
+
+use bufpool::Pool;
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::counters::Counters;
+use crate::drops::Drop;
+use crate::egress::{self, Egress};
+use crate::identity::Identity;
+use crate::ids::SessionRef;
+use crate::limits;
+use crate::net::{Datagram, Path, Prefix, Transmit};
+use crate::overlay::{self as table, Table};
+use crate::time::{Moment, Now};
+use crate::tunnel::{self, Event, Opened, Secrets, Sessions, Tunnel};
+use crate::wheel::Wheel;
+use crate::wire::body::IdentityBinding;
+use crate::wire::{Class, Header};
+
+use peers::Peers;
+use send::Outbox;
+
+/// Settings of a router, validated and in the units the loop uses.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sessions, their timers and the admission in front of them.
+    pub tunnel: tunnel::Config,
+    /// Send queues and rate limits.
+    pub egress: egress::Config,
+    /// The routing table.
+    pub table: table::Config,
+    /// Answer REFLECT (`reflect/enabled`).
+    pub reflect: bool,
+    /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
+    pub plaintext_bytes_max: usize,
+}
+
+/// The state of one shard.
+pub struct Router<T: Tunnel> {
+    config: Config,
+    identity: Arc<Identity>,
+    /// Our binding as it is told; signed when first asked for and again before it ends.
+    own_binding: Option<IdentityBinding>,
+    sessions: Sessions<T>,
+    peers: Peers,
+    table: Table,
+    outbox: Outbox,
+    /// Where a datagram is decrypted; lent out while its frame is handled.
+    scratch: Box<[u8]>,
+    rng: ChaCha12Rng,
+    /// When a session's identity ends, by slot.
+    identity_ends: Wheel,
+    /// How busy the shard is, told in every PONG.
+    load_permille: u32,
+}
+
+/// A request that passed every check in front of its body's parser.
+struct Request<'a> {
+    from: Source,
+    /// Class that its answer travels in.
+    class: Class,
+    header: Header,
+    body: &'a [u8],
+}
+
+/// Who sent a frame and where from.
+#[derive(Clone, Copy)]
+struct Source {
+    session: SessionRef,
+    /// Path of the datagram at hand; the session's endpoint may be another.
+    path: Path,
+}
+
+impl Source {
+    fn prefix(&self) -> Prefix {
+        Prefix::of(self.path.peer.ip())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tunnel: tunnel::Config::default(),
+            egress: egress::Config::default(),
+            table: table::Config::default(),
+            reflect: true,
+            plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
+        }
+    }
+}
+
+impl Config {
+    /// Slots that the queues, a turn's replies and the port's unsent batch can hold together.
+    pub fn slots(&self) -> usize {
+        let queued: usize = self.egress.classes.iter().map(|class| class.depth).sum();
+        queued + limits::TX_SLOTS
+    }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// A router with empty tables that writes into slots of `pool`.
+    pub fn new(
+        config: Config,
+        identity: Arc<Identity>,
+        tunnel: T,
+        pool: Pool,
+        counters: Counters,
+        secrets: &Secrets,
+    ) -> Self {
+        // Another stream of the same key than the sessions draw from.
+        let mut rng = ChaCha12Rng::from_seed(secrets.seed);
+        rng.set_stream(1);
+        let sessions = Sessions::new(config.tunnel.clone(), tunnel, &identity.wg_key(), secrets);
+        let egress = Egress::new(&config.egress, rng.next_u64());
+        Self {
+            own_binding: None,
+            peers: Peers::new(sessions.capacity()),
+            table: Table::new(config.table),
+            outbox: Outbox { egress, pool, counters },
+            scratch: vec![0; limits::RX_SLOT_BYTES].into_boxed_slice(),
+            rng,
+            identity_ends: Wheel::new(sessions.capacity()),
+            load_permille: 0,
+            config,
+            identity,
+            sessions,
+        }
+    }
+
+    /// Handles everything one receive slot brought; answers that are due go to `send`.
+    pub fn receive(&mut self, now: Now, datagram: Datagram, send: &mut impl FnMut(Transmit)) {
+        for segment in datagram.segments() {
+            self.datagram(now, &datagram.path, segment, send);
+            if self.crowded() {
+                self.transmit(now, send);
+            }
+        }
+    }
+
+    fn datagram(
+        &mut self,
+        now: Now,
+        path: &Path,
+        bytes: &[u8],
+        send: &mut impl FnMut(Transmit),
+    ) {
+        match bytes.first() {
+            Some(1..=4) => self.wireguard(now, path, bytes, send),
+            Some(0) if is_stun(bytes) => self.outbox.counters.drop(Drop::Stun),
+            Some(5) => self.outbox.counters.drop(Drop::RelayChannel),
+            Some(6 | 7) => self.outbox.counters.drop(Drop::Probe),
+            Some(_) => self.outbox.counters.drop(Drop::UnknownType),
+            None => self.outbox.counters.drop(Drop::Empty),
+        }
+    }
+
+    fn wireguard(
+        &mut self,
+        now: Now,
+        path: &Path,
+        bytes: &[u8],
+        send: &mut impl FnMut(Transmit),
+    ) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match self.sessions.receive(now, path, bytes, &mut scratch) {
+            Opened::Frame { session, plaintext } => {
+                self.outbox.counters.decrypt_ok();
+                self.plaintext(now, Source { session, path: *path }, plaintext);
+            }
+            Opened::Reply { bytes, drop } => {
+                if let Some(reason) = drop {
+                    self.outbox.counters.drop(reason);
+                }
+                self.outbox.send_raw(*path, bytes, send);
+            }
+            Opened::Nothing => {}
+            Opened::Dropped(reason) => self.outbox.counters.drop(reason),
+        }
+        self.scratch = scratch;
+    }
+
+    /// Does what is due by now: deferred handshakes, keepalives, challenges, expiry.
+    pub fn poll(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(event) = self.sessions.poll(now, &mut scratch) {
+            match event {
+                Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, send),
+                Event::Ended(session, _) => self.session_ended(session),
+                Event::Dropped(reason) => self.outbox.counters.drop(reason),
+            }
+        }
+        self.scratch = scratch;
+        self.poll_overlay(now);
+        self.transmit(now, send);
+    }
+
+    /// When [`poll`](Self::poll) has something to do next.
+    pub fn next_deadline(&self) -> Moment {
+        self.sessions.next_deadline().min(self.overlay_deadline())
+    }
+
+    /// Tells every peer that asks how busy the shard is.
+    pub fn set_load(&mut self, permille: u32) {
+        self.load_permille = permille;
+    }
+
+    /// Copies into the counters what is counted elsewhere or is a state, not an event.
+    /// `receive_slots` are the free ones and all of the port's.
+    pub fn publish(&self, receive_slots: (usize, usize)) {
+        let Outbox { egress, pool, counters } = &self.outbox;
+        for class in Class::ALL {
+            counters.queue(class, egress.stats(class));
+        }
+        counters.pools((pool.free(), pool.slots()), receive_slots);
+        counters.sessions(self.sessions.len(), self.sessions.capacity());
+        counters.table(self.table.len(), self.table.buckets());
+        counters.load_permille(self.load_permille);
+        counters.tunnel(self.sessions.stats());
+    }
+
+    /// The counters this router writes.
+    pub fn counters(&self) -> &Counters {
+        &self.outbox.counters
+    }
+
+    /// Free slots of the router's pool, and all of them.
+    pub fn buffers(&self) -> (usize, usize) {
+        (self.outbox.pool.free(), self.outbox.pool.slots())
+    }
+
+    /// Multiplications on the curve so far: what strangers would like to make us spend.
+    pub fn curve_operations(&self) -> u64 {
+        self.sessions.engine().curve_operations()
+    }
+
+    /// Frames that wait in the queues.
+    pub fn queued(&self) -> usize {
+        self.outbox.egress.len()
+    }
+}
+
+/// RFC 8489: a Binding request's type and the magic cookie.
+fn is_stun(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&[0x21, 0x12, 0xA4, 0x42])
+}

@@ -1,0 +1,131 @@
+//! From a plaintext to the handler of its type: one exhaustive match.
+
+use crate::drops::Drop;
+use crate::time::Now;
+use crate::tunnel::Tunnel;
+use crate::wire::body::{Ping, Pong, ReflectReq, ReflectResp};
+use crate::wire::{self, Code, Kind, KindSet, Refusal, Rules, Verdict};
+
+use super::{Request, Router, Source};
+
+/// What has a handler here; every other type is UNSUPPORTED.
+const HANDLED: KindSet = KindSet::of(&[
+    Kind::Ping,
+    Kind::NegotiateReq,
+    Kind::FindNodeReq,
+    Kind::ReflectReq,
+    Kind::TraceHint,
+    Kind::CacheHint,
+]);
+
+impl<T: Tunnel> Router<T> {
+    pub(super) fn plaintext(&mut self, now: Now, from: Source, plaintext: &[u8]) {
+        let frame = match wire::open(plaintext) {
+            Ok(frame) => frame,
+            Err(reason) => return self.outbox.counters.drop(reason),
+        };
+        let (version, header, body) = wire::split(frame);
+        let identified = self.identified(now, from.session);
+        let rules = Rules { handled: HANDLED, plaintext_max: self.config.plaintext_bytes_max };
+        let request = |class| Request { from, class, header, body };
+        match wire::check(&rules, version, &header, frame.len(), identified) {
+            Verdict::Request(kind, class) => {
+                self.outbox.counters.received(Some(kind));
+                self.heard_of(now, from.session);
+                self.request(now, kind, &request(class));
+            }
+            Verdict::Response(kind) => {
+                self.outbox.counters.received(Some(kind));
+                self.response(now, kind, &request(kind.class()));
+            }
+            Verdict::Refuse(Refusal { code, detail, class }) => {
+                self.refuse(now, &request(class), code, detail);
+            }
+            Verdict::Ignore(reason) => self.outbox.counters.drop(reason),
+        }
+    }
+
+    fn request(&mut self, now: Now, kind: Kind, request: &Request<'_>) {
+        match kind {
+            Kind::Ping => self.ping(now, request),
+            Kind::NegotiateReq => self.negotiate(now, request),
+            Kind::FindNodeReq => self.find_node(now, request),
+            Kind::ReflectReq => self.reflect(now, request),
+            // Hints are never answered, and there is nothing to learn from them yet.
+            Kind::TraceHint | Kind::CacheHint => {}
+            Kind::Pong
+            | Kind::NegotiateResp
+            | Kind::FindNodeResp
+            | Kind::FindValueReq
+            | Kind::FindValueResp
+            | Kind::StoreReq
+            | Kind::StoreResp
+            | Kind::AnnounceProviderReq
+            | Kind::AnnounceProviderResp
+            | Kind::ReflectResp
+            | Kind::ReachReq
+            | Kind::ReachResp
+            | Kind::RendezvousReq
+            | Kind::RendezvousResp
+            | Kind::RendezvousNotify
+            | Kind::RendezvousAck
+            | Kind::RendezvousResult
+            | Kind::RelayAllocReq
+            | Kind::RelayAllocResp
+            | Kind::RelayStatus
+            | Kind::RelayClose
+            | Kind::RelayClosed
+            | Kind::RelayOffer
+            | Kind::Goaway
+            | Kind::Error => unreachable!("`wire::check` lets only served requests pass"),
+        }
+    }
+
+    fn response(&mut self, now: Now, kind: Kind, response: &Request<'_>) {
+        if kind != Kind::Pong {
+            return self.outbox.counters.drop(Drop::UnknownCorrelation);
+        }
+        let Ok(pong) = Pong::read(response.body) else {
+            return self.outbox.counters.drop(Drop::Malformed);
+        };
+        let session = response.from.session;
+        if self.sessions.proved(now, session, pong.token) {
+            return;
+        }
+        if !self.liveness_answered(now, session, response.header.correlation, pong.token) {
+            self.outbox.counters.drop(Drop::UnknownCorrelation);
+        }
+    }
+
+    fn ping(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(ping) = Ping::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let observed = wire::multiaddr::encode(request.from.path.peer);
+        let pong = Pong {
+            now_unix_ms: now.unix_ms,
+            observed: observed.as_ref(),
+            load_permille: self.load_permille,
+            token: ping.token,
+            echo_unix_ms: ping.now_unix_ms,
+        };
+        self.answer(now, request, Kind::Pong, |body| pong.write(body));
+    }
+
+    fn reflect(&mut self, now: Now, request: &Request<'_>) {
+        if !self.config.reflect {
+            return self.refuse(now, request, Code::Unsupported, u32::from(request.header.kind));
+        }
+        let Ok(asked) = ReflectReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let observed = wire::multiaddr::encode(request.from.path.peer);
+        let answer = ReflectResp {
+            nonce: asked.nonce,
+            observed: observed.as_ref(),
+            alternate: &[],
+            other_router: None,
+        };
+        self.answer(now, request, Kind::ReflectResp, |body| answer.write(body));
+    }
+}

@@ -1,0 +1,117 @@
+//! NEGOTIATE: capabilities, and who the peer is.
+
+use std::time::Duration;
+
+use crate::identity;
+use crate::ids::SessionRef;
+use crate::limits;
+use crate::time::Now;
+use crate::tunnel::Tunnel;
+use crate::wire::body::{Capabilities, IdentityBinding, NegotiateReq, NegotiateResp, feature};
+use crate::wire::{Code, Kind, multiaddr};
+
+use super::peers::Bound;
+use super::{Request, Router, Source};
+
+/// Version of the capabilities message.
+const CAPABILITIES_VERSION: u32 = 1;
+
+/// A session may ask for one signature check in this time; they cost 40 us each.
+const VERIFY_INTERVAL: Duration = Duration::from_millis(200);
+
+impl<T: Tunnel> Router<T> {
+    pub(super) fn negotiate(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = NegotiateReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        if let Some(binding) = &asked.binding
+            && let Err(code) = self.bind(now, request.from, binding)
+        {
+            return self.refuse(now, request, code, 0);
+        }
+        let agreed = self.agree(request.from.session, asked.want);
+        let observed = multiaddr::encode(request.from.path.peer);
+        let own = self.own_binding(now);
+        let answer = NegotiateResp {
+            agreed: Some(agreed),
+            binding: Some(own),
+            admission: &[],
+            observed: observed.as_ref(),
+            puzzle: None,
+            stamp_bits: 0,
+        };
+        self.answer(now, request, Kind::NegotiateResp, |body| answer.write(body));
+    }
+
+    fn agree(&mut self, session: SessionRef, want: Option<Capabilities>) -> Capabilities {
+        let want = want.unwrap_or_default();
+        let reflect = if self.config.reflect { feature::REFLECT } else { 0 };
+        let own_max = self.config.plaintext_bytes_max;
+        let wanted_max = usize::try_from(want.max_msg_bytes).unwrap_or(usize::MAX);
+        let max_msg_bytes = wanted_max.min(own_max).max(limits::PLAINTEXT_BASE);
+        let bitmap = want.bitmap & (feature::STREAMING_CHUNKS | reflect);
+        let peer = self.peers.at(session);
+        (peer.capabilities, peer.max_msg_bytes) = (bitmap, max_msg_bytes);
+        Capabilities {
+            version: CAPABILITIES_VERSION,
+            bitmap,
+            max_msg_bytes: u32::try_from(max_msg_bytes).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// Checks a binding and makes its peer known; the same binding again costs no signature check.
+    fn bind(&mut self, now: Now, from: Source, binding: &IdentityBinding) -> Result<(), Code> {
+        let session = from.session;
+        let Some(key) = self.sessions.session(session).map(|session| *session.key()) else {
+            return Err(Code::Internal);
+        };
+        let peer = self.peers.at(session);
+        if let Some(bound) = peer.identity.filter(|bound| bound.signature == binding.signature) {
+            self.list(now, from, bound.peer_id, &key);
+            return Ok(());
+        }
+        if peer.verified_at.is_some_and(|at| now.at.since(at) < VERIFY_INTERVAL) {
+            return Err(Code::RateLimited);
+        }
+        peer.verified_at = Some(now.at);
+        let peer_id = identity::verify(binding, &key, now.unix_s())
+            .map_err(|_refused| Code::Unauthorized)?;
+        self.identity_ended(session);
+        let not_after_unix_s = binding.not_after_unix_s;
+        let bound = Bound { peer_id, not_after_unix_s, signature: binding.signature };
+        self.peers.at(session).identity = Some(bound);
+        let left_s = not_after_unix_s.saturating_sub(now.unix_s()).saturating_add(1);
+        self.identity_ends.set(session.slot, now.at + Duration::from_secs(left_s));
+        self.list(now, from, peer_id, &key);
+        Ok(())
+    }
+}
+
+/// Validity of our own binding, and how long before its end a new one is signed.
+const OWN_BINDING_S: u64 = 30 * 86_400;
+const RENEWAL_S: u64 = OWN_BINDING_S / 2;
+/// Clocks of peers may be behind ours by this much.
+const CLOCK_SKEW_S: u64 = 3600;
+
+impl<T: Tunnel> Router<T> {
+    /// Our binding, signed anew now and then.
+    fn own_binding(&mut self, now: Now) -> IdentityBinding {
+        let unix_s = now.unix_s();
+        match self.own_binding {
+            Some(binding)
+                if (binding.not_before_unix_s..binding.not_after_unix_s - RENEWAL_S)
+                    .contains(&unix_s) =>
+            {
+                binding
+            }
+            Some(_) | None => {
+                let from = unix_s.saturating_sub(CLOCK_SKEW_S);
+                let binding = self.identity.binding(from, unix_s.saturating_add(OWN_BINDING_S));
+                self.own_binding = Some(binding);
+                binding
+            }
+        }
+    }
+}

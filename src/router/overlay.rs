@@ -1,0 +1,192 @@
+//! The routing table's place in the router: who is listed, who is asked, who left.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use rand_core::RngCore;
+
+use crate::ids::{PeerId, SessionRef, WgKey};
+use crate::limits::{self, CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
+use crate::net::{Prefix, Scope};
+use crate::overlay::{Closest, Entry, EntryIdx, Inserted, TableEvent};
+use crate::time::{Moment, Now};
+use crate::tunnel::Tunnel;
+use crate::wire::body::find_node::{Chunks, RespWriter, fitting};
+use crate::wire::body::{self, Addrs, FindNodeReq, Overflow, Peer, Ping, feature};
+use crate::wire::{Class, Code, Header, Kind, multiaddr};
+
+use super::peers::Liveness;
+use super::{Request, Router, Source};
+
+/// The table hears of a busy peer this often; the walk of the trie is not free.
+const SEEN_INTERVAL: Duration = Duration::from_secs(10);
+
+impl<T: Tunnel> Router<T> {
+    /// Lists a peer whose binding was accepted, at the address it is seen at.
+    pub(super) fn list(&mut self, now: Now, from: Source, peer_id: PeerId, key: &WgKey) {
+        let observed = [multiaddr::encode(from.path.peer)];
+        let addrs = Addrs::of(&observed);
+        let peer = Peer { peer_id, addrs, rtt_ms: 0, wg_public: *key, flags: 0 };
+        let Ok(encoded) = body::Entry::encode(&peer) else {
+            unreachable!("four socket addresses fit, this is one");
+        };
+        let encoded = ArrayVec::try_from(encoded.as_ref()).unwrap_or_default();
+        let ip = from.path.peer.ip();
+        let scope = Scope::of(ip);
+        let entry =
+            Entry { id: peer_id, session: from.session, prefix: Prefix::of(ip), scope, encoded };
+        let outcome = self.table.insert(now.at, entry);
+        self.outbox.counters.inserted(outcome);
+        if let Inserted::Pinging { session, .. } = outcome {
+            self.ask_liveness(now, session);
+        }
+    }
+
+    /// Pings the peer that was silent longest, to see whether it still holds its place.
+    fn ask_liveness(&mut self, now: Now, session: SessionRef) {
+        let Some(path) = self.sessions.session(session).map(|session| *session.path()) else {
+            return;
+        };
+        let to = Source { session, path };
+        let liveness = Liveness { correlation: self.rng.next_u32(), token: self.rng.next_u64() };
+        self.peers.at(session).liveness = Some(liveness);
+        let ping = Ping { now_unix_ms: now.unix_ms, padding: &[], token: liveness.token };
+        let header = Header::request(Kind::Ping, liveness.correlation);
+        let limit = self.peers.at(session).plaintext_limit();
+        self.outbox.offer(now, &to, Class::Control, limit, header, |body| ping.write(body));
+    }
+
+    /// A PONG came. Whether it answers the PING of [`ask_liveness`](Self::ask_liveness).
+    pub(super) fn liveness_answered(
+        &mut self,
+        now: Now,
+        session: SessionRef,
+        correlation: u32,
+        token: u64,
+    ) -> bool {
+        let peer = self.peers.at(session);
+        let asked = peer.liveness.take_if(|asked| {
+            asked.correlation == correlation && asked.token == token
+        });
+        if asked.is_some() {
+            self.heard_of(now, session);
+        }
+        asked.is_some()
+    }
+
+    /// Tells the table that the peer behind `session` is alive, now and then.
+    pub(super) fn heard_of(&mut self, now: Now, session: SessionRef) {
+        let peer = self.peers.at(session);
+        let Some(bound) = peer.identity else { return };
+        let waits = peer.liveness.is_some();
+        if waits || now.at.since(peer.seen_at) >= SEEN_INTERVAL {
+            peer.seen_at = now.at;
+            peer.liveness = None;
+            self.table.seen(&bound.peer_id, now.at);
+        }
+    }
+
+    pub(super) fn session_ended(&mut self, session: SessionRef) {
+        self.identity_ended(session);
+    }
+
+    /// Takes the identity from a session and its peer from the table, if it is listed there.
+    pub(super) fn identity_ended(&mut self, session: SessionRef) {
+        let Some(bound) = self.peers.at(session).identity.take() else { return };
+        let listed = self.table.find(&bound.peer_id).map(|at| self.table.entry(at).0.session);
+        // A newer session of the same peer may have taken the entry over.
+        if listed == Some(session) {
+            self.table.remove(&bound.peer_id);
+        }
+    }
+
+    pub(super) fn poll_overlay(&mut self, now: Now) {
+        while let Some(event) = self.table.poll(now.at) {
+            match event {
+                TableEvent::Evicted { .. } => self.outbox.counters.evicted(),
+                TableEvent::Added { .. } => {}
+            }
+        }
+        while let Some(slot) = self.identity_ends.pop(now.at) {
+            if let Some(session) = self.peers.tenant(slot) {
+                self.identified(now, session);
+            }
+        }
+    }
+
+    pub(super) fn overlay_deadline(&self) -> Moment {
+        self.table.next_deadline().min(self.identity_ends.next_deadline())
+    }
+
+    /// Whether the session has a valid identity; one that has run out is taken away.
+    pub(super) fn identified(&mut self, now: Now, session: SessionRef) -> bool {
+        match self.peers.at(session).identity {
+            Some(bound) if bound.not_after_unix_s >= now.unix_s() => true,
+            Some(_) => {
+                self.identity_ended(session);
+                false
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn find_node(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = FindNodeReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let mut closest = Closest::new();
+        self.closest(&asked, Scope::of(request.from.path.peer.ip()), &mut closest);
+        self.answer_peers(now, request, &closest);
+    }
+
+    /// The closest peers whose addresses mean something to who is asking.
+    fn closest(&self, asked: &FindNodeReq, asker: Scope, out: &mut Closest) {
+        let visible = |at: &EntryIdx| self.table.entry(*at).0.scope >= asker;
+        self.table.closest(&asked.target_id, asked.wanted(), out);
+        if !out.iter().all(visible) {
+            self.table.closest(&asked.target_id, limits::FIND_NODE_PEERS_MAX, out);
+            out.retain(|at| visible(at));
+            out.truncate(asked.wanted());
+        }
+    }
+
+    /// One frame, or as many chunks as it takes if the peer agreed to chunks.
+    fn answer_peers(&mut self, now: Now, request: &Request<'_>, peers: &Closest) {
+        let peer = self.peers.at(request.from.session);
+        let limit = peer.plaintext_limit();
+        let room = limit - SHIM_BYTES - HEADER_BYTES;
+        let chunked = peer.capabilities & feature::STREAMING_CHUNKS != 0;
+        let encoded = peers.iter().map(|at| self.table.encoded(*at));
+        let mut frames = ArrayVec::<Range<usize>, CHUNKS_MAX>::new();
+        match Chunks::plan(encoded.clone(), room) {
+            Ok(plan) if chunked => frames.extend(plan.iter()),
+            Ok(_) | Err(Overflow) => frames.push(0..fitting(encoded, room)),
+        }
+        let stream = self.rng.next_u32().max(1);
+        let plain = Header::response(Kind::FindNodeResp, request.header.correlation)
+            .in_class(request.class);
+        let total = frames.len();
+        for (index, range) in frames.into_iter().enumerate() {
+            let more = index + 1 < total;
+            let header = if total > 1 { plain.chunk(stream, more) } else { plain };
+            self.outbox.counters.sent(Kind::FindNodeResp);
+            self.outbox.offer(now, &request.from, request.class, limit, header, |body| {
+                let mut answer = RespWriter::new(body);
+                for at in &peers[range] {
+                    answer.push(self.table.encoded(*at))?;
+                }
+                if total == 1 {
+                    answer.finish();
+                    return Ok(());
+                }
+                answer.finish_chunk(chunk(index), chunk(total))
+            });
+        }
+    }
+}
+
+/// A chunk's number or count on the wire.
+fn chunk(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

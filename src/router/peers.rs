@@ -1,0 +1,86 @@
+//! What the router knows of the peer behind a session.
+
+use crate::ids::{PeerId, SessionRef};
+use crate::limits;
+use crate::time::Moment;
+
+/// What a peer agreed to and proved over one session.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    generation: u32,
+    /// Agreed capability bits; none before NEGOTIATE.
+    pub(super) capabilities: u64,
+    /// Largest plaintext the peer takes, shim included.
+    pub(super) max_msg_bytes: usize,
+    pub(super) identity: Option<Bound>,
+    /// When the last signature was checked.
+    pub(super) verified_at: Option<Moment>,
+    /// The PING of the routing table that waits for its PONG.
+    pub(super) liveness: Option<Liveness>,
+    /// When the routing table last heard of the peer.
+    pub(super) seen_at: Moment,
+}
+
+/// An identity a peer proved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) peer_id: PeerId,
+    /// Valid up to this second.
+    pub(super) not_after_unix_s: u64,
+    /// Of its binding: the same binding again costs no signature check.
+    pub(super) signature: [u8; 64],
+}
+
+/// A PING on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Liveness {
+    pub(super) correlation: u32,
+    pub(super) token: u64,
+}
+
+impl Peer {
+    const fn anonymous(generation: u32) -> Self {
+        Self {
+            generation,
+            capabilities: 0,
+            max_msg_bytes: limits::PLAINTEXT_BASE,
+            identity: None,
+            verified_at: None,
+            liveness: None,
+            seen_at: Moment::START,
+        }
+    }
+
+    /// Largest plaintext that may go to the peer, in bytes with the shim. A path carries the base
+    /// size until a larger one was proven.
+    pub(super) fn plaintext_limit(&self) -> usize {
+        self.max_msg_bytes.min(limits::PLAINTEXT_BASE)
+    }
+}
+
+/// One `Peer` per session slot, found by index.
+#[derive(Debug)]
+pub(super) struct Peers {
+    slots: Vec<Peer>,
+}
+
+impl Peers {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { slots: vec![Peer::anonymous(0); capacity] }
+    }
+
+    /// The peer behind `session`; anonymous again when the slot has a new tenant.
+    pub(super) fn at(&mut self, session: SessionRef) -> &mut Peer {
+        let peer = &mut self.slots[session.slot as usize];
+        if peer.generation != session.generation {
+            *peer = Peer::anonymous(session.generation);
+        }
+        peer
+    }
+
+    /// The session that last used `slot`.
+    pub(super) fn tenant(&self, slot: u32) -> Option<SessionRef> {
+        let generation = self.slots.get(slot as usize)?.generation;
+        Some(SessionRef { slot, generation })
+    }
+}

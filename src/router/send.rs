@@ -1,0 +1,112 @@
+//! From a handler's answer to the port: encode, queue, seal.
+
+use bufpool::{Buf, Pool};
+
+use crate::counters::Counters;
+use crate::drops::Drop;
+use crate::egress::{Egress, Next, Offered, Outgoing};
+use crate::limits;
+use crate::net::{Path, Transmit};
+use crate::time::Now;
+use crate::tunnel::Tunnel;
+use crate::wire::body::{Error, Overflow, Writer};
+use crate::wire::{self, Class, Code, Header, Kind};
+
+use super::{Request, Router, Source};
+
+/// Everything an answer needs on its way into the queues, apart from who asked.
+pub(super) struct Outbox {
+    pub(super) egress: Egress,
+    /// Slots for everything this router writes itself.
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+}
+
+impl Outbox {
+    /// Encodes one frame of at most `limit` bytes of plaintext and queues it.
+    pub(super) fn offer(
+        &mut self,
+        now: Now,
+        to: &Source,
+        class: Class,
+        limit: usize,
+        header: Header,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) {
+        let Some(mut buf) = self.take() else { return };
+        let Ok(len) = wire::encode(&mut buf.spare_mut()[..limit], header, body) else {
+            return self.counters.drop(Drop::TooLarge);
+        };
+        buf.grow(len);
+        let (session, prefix) = (to.session, to.prefix());
+        let outgoing = Outgoing { session, prefix, class, coalesce: None, buf };
+        match self.egress.offer(now.at, outgoing) {
+            Offered::Enqueued | Offered::Coalesced => {}
+            Offered::Dropped(reason) => self.counters.drop(reason),
+        }
+    }
+
+    fn take(&mut self) -> Option<Buf> {
+        let buf = self.pool.take();
+        if buf.is_none() {
+            self.counters.drop(Drop::NoBuffer);
+        }
+        buf
+    }
+
+    /// Sends a datagram that is already sealed: handshake answers, keepalives, challenges.
+    pub(super) fn send_raw(&mut self, path: Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
+        let Some(mut buf) = self.take() else { return };
+        assert!(buf.extend(bytes), "WireGuard's own messages fit a slot");
+        send(Transmit { path, segment: buf.len(), buf });
+    }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// Answers `request` with one frame of type `kind`.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        kind: Kind,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) {
+        let header = Header::response(kind, request.header.correlation).in_class(request.class);
+        let limit = self.peers.at(request.from.session).plaintext_limit();
+        self.outbox.counters.sent(kind);
+        self.outbox.offer(now, &request.from, request.class, limit, header, body);
+    }
+
+    /// Answers `request` with ERROR.
+    pub(super) fn refuse(&mut self, now: Now, request: &Request<'_>, code: Code, detail: u32) {
+        let error = Error { code, reason: code.label(), retry_after_ms: 0, detail };
+        self.outbox.counters.error_sent(code);
+        self.answer(now, request, Kind::Error, |body| error.write(body));
+    }
+
+    /// Sends what the queues hold and the limits allow.
+    pub fn transmit(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
+        while let Some(next) = self.outbox.egress.next(now.at) {
+            let outgoing = match next {
+                Next::Send(outgoing, _) => outgoing,
+                Next::Dropped(_, reason) => {
+                    self.outbox.counters.drop(reason);
+                    continue;
+                }
+            };
+            let Some(mut buf) = self.outbox.take() else { continue };
+            match self.sessions.seal(now, outgoing.session, &outgoing.buf, buf.spare_mut()) {
+                Ok((path, len)) => {
+                    buf.grow(len);
+                    send(Transmit { path, buf, segment: len });
+                }
+                Err(reason) => self.outbox.counters.drop(reason),
+            }
+        }
+    }
+
+    /// Whether the most urgent queue could overflow before a run of segments is through.
+    pub(super) fn crowded(&self) -> bool {
+        self.outbox.egress.free(Class::Control) < limits::QUEUE_RESERVE
+    }
+}

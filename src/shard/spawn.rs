@@ -1,0 +1,239 @@
+//! Starting a shard on its thread, and the handle to it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use bufpool::{Hugepages, Pool, PoolConfig};
+
+use super::{Load, Shard};
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::identity::Identity;
+use crate::limits;
+use crate::port::{Achieved, AnyPort, EngineChoice, EngineConfig, Port, Reason, Socket, Waker};
+use crate::router::{self, Router};
+use crate::time::Moment;
+use crate::tunnel::Secrets;
+use crate::tunnel::wireguard::WireGuard;
+
+/// The port of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortConfig {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Its sizes.
+    pub sizes: EngineConfig,
+    /// Receive slots owned; a multiple of those posted to the kernel at a time.
+    pub receive_slots: usize,
+    /// What backs the slots.
+    pub hugepages: Hugepages,
+}
+
+/// What a shard is made of. The socket is bound already, so that a port in use is found out
+/// before anything else is touched.
+pub struct ShardConfig {
+    /// Number of the shard.
+    pub shard: u16,
+    /// CPU to pin the thread to; `None` lets the scheduler choose.
+    pub cpu: Option<usize>,
+    /// Where datagrams come and go.
+    pub socket: Socket,
+    /// Engine, offloads and receive slots.
+    pub port: PortConfig,
+    /// The router's settings.
+    pub router: router::Config,
+    /// Who the router is.
+    pub identity: Arc<Identity>,
+    /// Key of the handshake cookies, the same in all shards.
+    pub cookie_secret: [u8; 32],
+    /// File that the counters live in; `None` keeps them private.
+    pub counters: Option<PathBuf>,
+}
+
+/// Why a shard did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The engine that was asked for is not to be had.
+    Engine(Reason),
+    /// The buffers could not be mapped.
+    Buffers(io::Error),
+    /// The counter file could not be made.
+    Counters(PathBuf, io::Error),
+    /// The system gave no thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(reason) => write!(f, "io/engine = io_uring is not to be had: {reason}"),
+            Self::Buffers(error) => write!(f, "cannot map the packet buffers: {error}"),
+            Self::Counters(path, error) => write!(f, "counter file {}: {error}", path.display()),
+            Self::Thread(error) => write!(f, "cannot start the shard's thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What other threads may ask of a shard.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    /// Questions for the CPU time so far, and those answered.
+    asked: AtomicU64,
+    answered: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Control {
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Answers a waiting question; reads `cpu_ns` only if there is one.
+    pub(super) fn answer(&self, cpu_ns: impl FnOnce() -> u64) {
+        let asked = self.asked.load(Ordering::Acquire);
+        if asked != self.answered.load(Ordering::Relaxed) {
+            self.cpu_ns.store(cpu_ns(), Ordering::Relaxed);
+            self.answered.store(asked, Ordering::Release);
+        }
+    }
+}
+
+/// A running shard.
+#[derive(Debug)]
+pub struct Handle {
+    thread: JoinHandle<io::Result<()>>,
+    control: Arc<Control>,
+    waker: Waker,
+    local_addr: SocketAddr,
+    achieved: Achieved,
+}
+
+impl Handle {
+    /// The address it serves.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The engine and offloads it started with.
+    pub fn achieved(&self) -> &Achieved {
+        &self.achieved
+    }
+
+    /// Whether its thread runs.
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// CPU time its thread has used, in nanoseconds, kernel time included.
+    pub fn cpu_ns(&self) -> u64 {
+        let asked = self.control.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.waker.wake();
+        while self.control.answered.load(Ordering::Acquire) < asked && self.is_alive() {
+            thread::yield_now();
+        }
+        self.control.cpu_ns.load(Ordering::Relaxed)
+    }
+
+    /// Asks it to end; returns at once.
+    pub fn stop(&self) {
+        self.control.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Waits for its end. An error is a port that broke for good, or a panic.
+    ///
+    /// # Errors
+    /// What ended the loop.
+    pub fn join(self) -> io::Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the shard panicked")))
+    }
+}
+
+/// Starts a shard and waits until it serves.
+///
+/// # Errors
+/// What it lacked; nothing is left behind.
+pub fn spawn(config: ShardConfig) -> Result<Handle, StartError> {
+    let (local_addr, waker) = (config.socket.local_addr(), config.socket.waker());
+    let control = Arc::new(Control::default());
+    let (ready, started) = sync_channel(1);
+    let name = format!("shard-{}", config.shard);
+    let thread = {
+        let control = Arc::clone(&control);
+        thread::Builder::new().name(name).spawn(move || main(config, control, &ready))
+    };
+    let thread = thread.map_err(StartError::Thread)?;
+    match started.recv() {
+        Ok(Ok(achieved)) => Ok(Handle { thread, control, waker, local_addr, achieved }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Thread(io::Error::other("it panicked while starting"))),
+    }
+}
+
+/// The shard's thread. The ring wants to be made by the thread that submits to it.
+fn main(
+    config: ShardConfig,
+    control: Arc<Control>,
+    ready: &SyncSender<Result<Achieved, StartError>>,
+) -> io::Result<()> {
+    match build(config, control) {
+        Ok(shard) => {
+            // The receiver waits in `spawn`.
+            let _ = ready.send(Ok(shard.port.achieved().clone()));
+            shard.run()
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            Ok(())
+        }
+    }
+}
+
+fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError> {
+    if let Some(id) = config.cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(shard = config.shard, cpu = id, "cannot pin the shard");
+    }
+    let shard = u32::from(config.shard);
+    let counters = match config.counters {
+        Some(path) => {
+            Counters::create(&path, shard).map_err(|error| StartError::Counters(path, error))?
+        }
+        None => Counters::anonymous(shard).map_err(StartError::Buffers)?,
+    };
+    let pool = |slot_bytes, slots, headroom| {
+        let hugepages = config.port.hugepages;
+        let shape = PoolConfig { slot_bytes, slots, headroom, hugepages, prefault: true };
+        Pool::new(shape).map_err(StartError::Buffers)
+    };
+    let packets = pool(limits::SLOT_BYTES, config.router.slots(), limits::SLOT_HEADROOM)?;
+    let receive = pool(limits::RX_SLOT_BYTES, config.port.receive_slots, 0)?;
+    let port = AnyPort::open(config.port.engine, config.socket, config.port.sizes, receive)
+        .map_err(StartError::Engine)?;
+    let mut secrets = Secrets { cookies: config.cookie_secret, seed: [0; 32] };
+    getrandom::getrandom(&mut secrets.seed).map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;
+    let sessions = config.router.tunnel.sessions_max as usize;
+    let tunnel = WireGuard::new(config.identity.wg_secret().clone(), sessions);
+    let router = Router::new(config.router, config.identity, tunnel, packets, counters, &secrets);
+    let clock = Clock::start();
+    router.counters().started(clock.now());
+    Ok(Shard {
+        received: Vec::with_capacity(config.port.sizes.rx_batch),
+        port,
+        router,
+        clock,
+        control,
+        load: Load::default(),
+        published_at: Moment::START,
+    })
+}

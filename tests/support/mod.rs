@@ -1,0 +1,173 @@
+//! A router without sockets, and a stock WireGuard peer to talk to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::{PublicKey, StaticSecret};
+use bufpool::{Buf, Hugepages, Pool, PoolConfig};
+use molia_router::counters::Counters;
+use molia_router::identity::Identity;
+use molia_router::ids::WgKey;
+use molia_router::limits;
+use molia_router::net::{Datagram, Local, Path};
+use molia_router::router::{Config, Router};
+use molia_router::time::{Moment, Now};
+use molia_router::tunnel::Secrets;
+use molia_router::tunnel::wireguard::WireGuard;
+use molia_router::wire::body::{Overflow, Ping, Writer};
+use molia_router::wire::{self, Header, Kind};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+
+/// 2026-01-01.
+const UNIX_MS: u64 = 1_767_225_600_000;
+
+pub(crate) fn now(ns: u64) -> Now {
+    Now { at: Moment::from_nanos(ns), unix_ms: UNIX_MS + ns / 1_000_000 }
+}
+
+fn pool(slot_bytes: usize, slots: usize) -> Pool {
+    let hugepages = Hugepages::Off;
+    let shape = PoolConfig { slot_bytes, slots, headroom: 0, hugepages, prefault: true };
+    Pool::new(shape).unwrap()
+}
+
+/// The router under test.
+pub(crate) struct Bench {
+    pub(crate) router: Router<WireGuard>,
+    pub(crate) now: Now,
+    receive: Pool,
+    key: WgKey,
+    rng: ChaCha20Rng,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let mut config = Config::default();
+        config.tunnel.sessions_max = 1024;
+        config.egress.sessions_max = 1024;
+        Self::with(config)
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let identity = Arc::new(Identity::generate(&mut rng));
+        let key = identity.wg_key();
+        let sessions = config.tunnel.sessions_max as usize;
+        let tunnel = WireGuard::new(identity.wg_secret().clone(), sessions);
+        let slots = pool(limits::SLOT_BYTES, config.slots());
+        let secrets = Secrets { cookies: [1; 32], seed: [2; 32] };
+        let counters = Counters::anonymous(0).unwrap();
+        let router = Router::new(config, identity, tunnel, slots, counters, &secrets);
+        let receive = pool(limits::RX_SLOT_BYTES, 2);
+        Self { router, now: now(1_000_000_000), receive, key, rng }
+    }
+
+    /// A peer that never spoke to the router.
+    pub(crate) fn peer(&mut self, address: &str) -> Peer {
+        let secret = StaticSecret::random_from_rng(&mut self.rng);
+        let router = PublicKey::from(self.key.0);
+        let tunn = Tunn::new(secret, router, None, None, self.rng.next_u32() >> 8, None);
+        Peer { tunn, address: address.parse().unwrap() }
+    }
+
+    /// An empty slot to receive into.
+    pub(crate) fn receive_slot(&mut self) -> Buf {
+        self.receive.take().unwrap()
+    }
+
+    /// Lets `bytes` arrive; returns what was sent because of it.
+    pub(crate) fn deliver(&mut self, path: Path, bytes: &[u8]) -> Vec<(Path, Vec<u8>)> {
+        let mut buf = self.receive_slot();
+        assert!(buf.extend(bytes));
+        let datagram = Datagram { path, segment: buf.len(), buf };
+        let mut sent = Vec::new();
+        let now = self.now;
+        self.router.receive(now, datagram, &mut |it| sent.push((it.path, it.buf.to_vec())));
+        self.router.transmit(now, &mut |it| sent.push((it.path, it.buf.to_vec())));
+        sent
+    }
+
+    /// Handshake and first data.
+    pub(crate) fn connect(&mut self, peer: &mut Peer) {
+        let initiation = peer.initiation();
+        let sent = self.deliver(peer.path(), &initiation);
+        let [(_, response)] = &sent[..] else { panic!("one response, not {}", sent.len()) };
+        let keepalive = peer.answer(response);
+        assert!(self.deliver(peer.path(), &keepalive).is_empty());
+    }
+
+    /// A PING is still answered with a PONG.
+    pub(crate) fn assert_still_serves(&mut self, peer: &mut Peer) {
+        let ping = peer.seal_ping();
+        let sent = self.deliver(peer.path(), &ping);
+        let [(_, pong)] = &sent[..] else { panic!("one PONG, not {}", sent.len()) };
+        assert_eq!(peer.open(pong), Kind::Pong.id());
+    }
+
+    pub(crate) fn all_slots_home(&self) -> bool {
+        let (free, all) = self.router.buffers();
+        free == all && self.receive.free() == self.receive.slots()
+    }
+}
+
+/// A stock WireGuard peer.
+pub(crate) struct Peer {
+    tunn: Tunn,
+    address: SocketAddr,
+}
+
+impl Peer {
+    pub(crate) fn path(&self) -> Path {
+        Path { peer: self.address, local: Local::default() }
+    }
+
+    pub(crate) fn initiation(&mut self) -> Vec<u8> {
+        let mut out = [0; 256];
+        match self.tunn.format_handshake_initiation(&mut out, true) {
+            TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes a handshake response; returns the keepalive that confirms it.
+    pub(crate) fn answer(&mut self, response: &[u8]) -> Vec<u8> {
+        let mut out = [0; 256];
+        match self.tunn.decapsulate(None, response, &mut out) {
+            TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Seals one frame.
+    pub(crate) fn seal(
+        &mut self,
+        header: Header,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) -> Vec<u8> {
+        let (mut plaintext, mut out) = ([0; 1500], [0; 1600]);
+        let len = wire::encode(&mut plaintext, header, body).unwrap();
+        match self.tunn.encapsulate(&plaintext[..len], &mut out) {
+            TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn seal_ping(&mut self) -> Vec<u8> {
+        let ping = Ping { now_unix_ms: UNIX_MS, padding: &[], token: 5 };
+        self.seal(Header::request(Kind::Ping, 1), |body| ping.write(body))
+    }
+
+    /// Opens a datagram of the router; returns the frame's type.
+    pub(crate) fn open(&mut self, datagram: &[u8]) -> u8 {
+        let mut out = [0; 2048];
+        match self.tunn.decapsulate(None, datagram, &mut out) {
+            TunnResult::WriteToTunnelV4(plaintext, _) => {
+                let (_, header, _) = wire::split(wire::open(plaintext).unwrap());
+                header.kind
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
