@@ -1,0 +1,10 @@
+//! The commands as people run them: output, exit codes, and what is left on the disk.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+#[path = "cli/place.rs"]
+mod place;
+
+#[path = "cli/configuration.rs"]
+mod configuration;
+#[path = "cli/identity.rs"]
+mod identity;
