@@ -15,6 +15,7 @@ pub mod runtime;
 mod egress;
 mod overlay;
 mod settings;
+mod tunnel;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -135,6 +136,11 @@ impl Config {
     /// The configuration of the routing table.
     pub fn overlay(&self) -> crate::overlay::Config {
         overlay::config(&self.values)
+    }
+
+    /// The configuration of sessions and admission, but for the shard's number.
+    pub fn tunnel(&self) -> crate::tunnel::Config {
+        tunnel::config(&self.values)
     }
 
     /// Everything else, in the units of the loop.

@@ -38,26 +38,21 @@ pub(super) fn is_credential(surroundings: &Surroundings, path: &Path) -> bool {
 /// Directories for the files of a running router, the best first.
 ///
 /// A router uses the first in which it may write; whoever looks for routers looks in all.
+/// One that the service manager made for it is the only one.
 pub fn runtime(surroundings: &Surroundings) -> Vec<PathBuf> {
     // systemd separates several by colons.
     let given = surroundings.variable("RUNTIME_DIRECTORY").and_then(|list| list.to_str());
     let given = given.and_then(|list| list.split(':').next()).map(PathBuf::from);
-    let given = given.filter(|path| path.is_absolute());
-    let system = Path::new("/run").join(NAME);
+    if let Some(given) = given.filter(|path| path.is_absolute()) {
+        return vec![given];
+    }
+    let system = Some(Path::new("/run").join(NAME));
     let session = surroundings.directory("XDG_RUNTIME_DIR").map(|base| base.join(NAME));
     let own = format!("{NAME}-{}", surroundings.user);
     let shared = ["/tmp", "/dev/shm"].map(|base| Path::new(base).join(&own));
-    let mut places: Vec<PathBuf> = given.into_iter().collect();
-    if surroundings.user == 0 {
-        places.push(system);
-        places.extend(session);
-    } else {
-        places.extend(session);
-        places.push(system);
-    }
-    places.extend(shared);
-    places.dedup();
-    places
+    let (first, second) =
+        if surroundings.user == 0 { (system, session) } else { (session, system) };
+    first.into_iter().chain(second).chain(shared).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +85,7 @@ mod tests {
     fn the_service_managers_runtime_directory_comes_first() {
         let given = ("RUNTIME_DIRECTORY", "/run/molia-router:/run/other");
         let service = runtime(&with(996, &[given]));
-        assert_eq!(service[0], Path::new("/run/molia-router"));
+        assert_eq!(service, [Path::new("/run/molia-router")]);
         let user = runtime(&with(1000, &[("XDG_RUNTIME_DIR", "/run/user/1000")]));
         assert_eq!(user[0], Path::new("/run/user/1000/molia-router"));
         assert!(user.contains(&PathBuf::from("/run/molia-router")), "root's routers are seen too");

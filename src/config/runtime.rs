@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
+use crate::counters;
+
 const LOCK: &str = "lock";
 const DESCRIPTION: &str = "router.json";
 /// Routers of one port that share a place.
@@ -66,7 +68,7 @@ impl RuntimeDir {
 
     /// Counters of shard `shard`.
     pub fn counters(&self, shard: u16) -> PathBuf {
-        counters_in(&self.path, shard)
+        counters_in(&self.path, shard.into())
     }
 
     /// Tells whoever looks what runs here.
@@ -89,8 +91,8 @@ impl Drop for RuntimeDir {
 }
 
 /// Counters of shard `shard` of the router in `directory`.
-pub fn counters_in(directory: &Path, shard: u16) -> PathBuf {
-    directory.join(format!("shard-{shard}.cells"))
+pub fn counters_in(directory: &Path, shard: u32) -> PathBuf {
+    directory.join(counters::file_name(shard))
 }
 
 /// The routers in `places`, living ones first.
@@ -179,7 +181,7 @@ fn clear(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.ends_with(".cells") || name.ends_with(DESCRIPTION) {
+        if name.ends_with(".counters") || name.ends_with(DESCRIPTION) {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -84,22 +84,6 @@ pub struct Settings {
     pub cpus: Vec<usize>,
     /// Longest turn.
     pub turn_budget: Duration,
-    /// Silence before a keepalive; `None` sends none.
-    pub keepalive: Option<Duration>,
-    /// Sessions of a shard.
-    pub sessions_max: usize,
-    /// Time of a turn for handshakes.
-    pub handshake_budget: Duration,
-    /// Initiations a second from strangers that are answered without a cookie; `None` always.
-    pub cookie_threshold_pps: Option<u64>,
-    /// Handshakes a second of an address.
-    pub address_pps: Option<u64>,
-    /// Handshakes of an address at once.
-    pub address_burst: u32,
-    /// Handshakes a second of a prefix.
-    pub prefix_pps: Option<u64>,
-    /// Addresses and prefixes that are told apart.
-    pub admission_entries: usize,
     /// Whether REFLECT is answered.
     pub reflect: bool,
     /// Largest UDP payload that is accepted.
@@ -114,7 +98,6 @@ pub struct Settings {
 
 impl From<&Values> for Settings {
     fn from(values: &Values) -> Self {
-        let keepalive = values.time(Name::WireguardKeepalive);
         let cpus = values.cpus(Name::ShardsCpus).unwrap_or_default();
         Self {
             engine: engine(values.choice(Name::IoEngine)),
@@ -133,14 +116,6 @@ impl From<&Values> for Settings {
             dscp: narrow(values, Name::UdpDscpControl),
             cpus: cpus.iter().map(|cpu| usize::from(*cpu)).collect(),
             turn_budget: values.time(Name::ShardsTurnBudget),
-            keepalive: (!keepalive.is_zero()).then_some(keepalive),
-            sessions_max: values.size(Name::WireguardSessionsMax),
-            handshake_budget: values.time(Name::WireguardHandshakeBudget),
-            cookie_threshold_pps: values.number_or_word(Name::WireguardCookieThreshold),
-            address_pps: values.number_or_word(Name::AdmissionAddressPps),
-            address_burst: narrow(values, Name::AdmissionAddressBurst),
-            prefix_pps: values.number_or_word(Name::AdmissionPrefixPps),
-            admission_entries: values.size(Name::AdmissionTableEntries),
             reflect: values.flag(Name::ReflectEnabled),
             payload_max: values.size(Name::PmtuCeiling),
             admin: values.address(Name::AdminListen),
@@ -151,7 +126,7 @@ impl From<&Values> for Settings {
 }
 
 /// A number whose range in the registry fits the narrower type.
-fn narrow<T: TryFrom<u64>>(values: &Values, name: Name) -> T {
+pub(super) fn narrow<T: TryFrom<u64>>(values: &Values, name: Name) -> T {
     let n = values.number(name);
     T::try_from(n).unwrap_or_else(|_| panic!("{} = {n} does not fit", name.attribute().path))
 }
@@ -241,16 +216,8 @@ mod tests {
         assert_eq!(settings.engine, Engine::Auto);
         assert_eq!(settings.listen, "[::]:7743".parse().unwrap());
         assert_eq!(settings.rcvbuf_bytes, 8 << 20);
-        assert_eq!(settings.keepalive, Some(Duration::from_secs(20)));
         assert_eq!(settings.turn_budget, Duration::from_millis(1));
         assert_eq!(settings.admin, Some("127.0.0.1:9743".parse().unwrap()));
         assert!(settings.cpus.is_empty());
-    }
-
-    #[test]
-    fn zero_turns_keepalives_off() {
-        let sets = ["wireguard/keepalive_s=0".to_owned()];
-        let values = Values::load(&Layers { sets: &sets, ..Layers::default() }).unwrap();
-        assert_eq!(Settings::from(&values).keepalive, None);
     }
 }
