@@ -7,6 +7,8 @@
 //! the loopback interface unless `admin/listen` says otherwise.
 
 mod http;
+mod pages;
+pub mod report;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+pub use pages::Pages;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

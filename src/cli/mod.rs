@@ -22,6 +22,8 @@ pub mod output;
 pub mod ping;
 pub mod reflect;
 pub mod settings;
+pub mod status;
+mod summary;
 pub mod target;
 
 pub use failure::{Exit, Failure};
@@ -42,6 +44,7 @@ enum Command {
     Keygen(keygen::Args),
     Id(id::Args),
     Check(check::Args),
+    Status(status::Args),
     Ping(ping::Args),
     FindNode(find_node::Args),
     Reflect(reflect::Args),
@@ -72,6 +75,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Keygen(args) => keygen::run(&args),
         Command::Id(args) => id::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::FindNode(args) => find_node::run(&args),
         Command::Reflect(args) => reflect::run(&args),

@@ -1,0 +1,153 @@
+//! The status document for people: a dozen lines.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// The document of `/status.json` as text.
+pub(super) fn text(document: &Value) -> String {
+    let router = &document["router"];
+    let state = match problems(document) {
+        problems if problems.is_empty() => "ready".to_owned(),
+        problems => format!("NOT READY: {problems}"),
+    };
+    let mut text = format!("{} {}: {state}", word(&router["program"]), word(&router["version"]));
+    for (label, name) in
+        [("process", "pid"), ("listen", "listen"), ("admin", "admin"), ("link", "link")]
+    {
+        let _ = write!(text, "\n{label:<12}{}", word(&router[name]));
+    }
+    for shard in document["shards"].as_array().into_iter().flatten() {
+        shard_lines(&mut text, shard);
+    }
+    text
+}
+
+fn problems(document: &Value) -> String {
+    let problems = document["problems"].as_array().into_iter().flatten();
+    problems.map(word).collect::<Vec<_>>().join(", ")
+}
+
+fn shard_lines(text: &mut String, shard: &Value) {
+    let mut line = |label: &str, rest: String| {
+        let _ = write!(text, "\n{label:<12}{rest}");
+    };
+    let n = |name: &str| shard[name].as_u64().unwrap_or_default();
+    let load = n("load_permille");
+    line(
+        &format!("shard {}", n("shard")),
+        format!(
+            "up {}, load {}.{} %, last turn {} ms ago",
+            duration(n("uptime_ms") / 1000),
+            load / 10,
+            load % 10,
+            n("heartbeat_age_ms")
+        ),
+    );
+    line("engine", engine(shard));
+    for missing in shard["missing"].as_array().into_iter().flatten() {
+        line("missing", format!("{} ({})", word(&missing["feature"]), word(&missing["reason"])));
+    }
+    let under_load =
+        if shard["under_load"] == true { ", under load: cookies asked for" } else { "" };
+    line("sessions", format!("{} of {}{under_load}", n("sessions"), n("sessions_max")));
+    line("peers", format!("{} in the routing table", n("peers")));
+    let (packets, bytes) = (&shard["packets"], &shard["bytes"]);
+    let moved =
+        |way: &str| format!("{} datagrams, {} bytes", word(&packets[way]), word(&bytes[way]));
+    line("received", format!("{}, {} lost in the kernel", moved("receive"), n("kernel_dropped")));
+    line("sent", moved("send"));
+    line("queues", queues(shard));
+    for (label, name) in [
+        ("handshakes", "handshakes"),
+        ("messages in", "messages_received"),
+        ("messages out", "messages_sent"),
+        ("dropped", "dropped"),
+    ] {
+        line(&format!("{label} "), counts(&shard[name]));
+    }
+}
+
+fn engine(shard: &Value) -> String {
+    let offloads = shard["offloads"].as_object().into_iter().flatten();
+    let offloads = offloads.filter(|(_, on)| **on == true).map(|(name, _)| name.as_str());
+    let mut parts = vec![word(&shard["engine"]), format!("tx {}", word(&shard["tx"]))];
+    parts.extend(offloads.map(str::to_owned));
+    parts.join(", ")
+}
+
+fn queues(shard: &Value) -> String {
+    let queues = shard["queues"].as_array().into_iter().flatten();
+    let queue = |queue: &Value| {
+        format!("{} {}/{}", word(&queue["class"]), queue["depth"], queue["capacity"])
+    };
+    queues.map(queue).collect::<Vec<_>>().join(", ")
+}
+
+fn counts(object: &Value) -> String {
+    let counts = object.as_object().into_iter().flatten();
+    let counts: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
+    if counts.is_empty() { "none".into() } else { counts.join(", ") }
+}
+
+/// A value without the quotes of JSON.
+fn word(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| if value.is_null() { "-".into() } else { value.to_string() }, str::to_owned)
+}
+
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::report;
+    use crate::counters::Counters;
+    use crate::drops::Drop;
+    use crate::time::{Moment, Now};
+    use serde_json::json;
+
+    #[test]
+    fn it_reads_like_this() {
+        let counters = Counters::anonymous(0).unwrap();
+        let now = Now { at: Moment::START, unix_ms: 1_000_000_000 };
+        counters.started(now);
+        counters.sessions(2, 65_536);
+        counters.drop(Drop::BadMac1);
+        counters.load_permille(123);
+        let description = json!({
+            "program": "molia-router", "version": "0.1.0", "pid": 42, "listen": "[::]:7743",
+            "admin": null, "link": "molia://x",
+        });
+        let at = now.unix_ms + 90_000;
+        let text = text(&report::document(&description, &[counters.snapshot()], at));
+        let start = "molia-router 0.1.0: NOT READY: shard 0 has not turned for 90 s\n\
+                     process     42\nlisten      [::]:7743\nadmin       -\nlink        molia://x\n\
+                     shard 0     up 1 min 30 s, load 12.3 %, last turn 90000 ms ago\n";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("\nsessions    2 of 65536\n"), "{text}");
+        assert!(
+            text.contains("\nqueues      control 0/0, coordination 0/0, hints 0/0\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nhandshakes  bad_mac1 1\nmessages in none\n"), "{text}");
+        assert!(text.ends_with("\ndropped     bad_mac1 1"), "{text}");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(3 * 3600 + 5), "3 h 0 min");
+        assert_eq!(duration(2 * 86_400 + 3600), "2 d 1 h");
+    }
+}
