@@ -1,4 +1,5 @@
 //! A router without sockets, and a stock WireGuard peer to talk to it.
+#![allow(dead_code, reason = "every test binary uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use molia_router::router::{Config, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
 use molia_router::tunnel::wireguard::WireGuard;
-use molia_router::wire::body::{Overflow, Ping, Writer};
+use molia_router::wire::body::{NegotiateReq, Overflow, Ping, Writer};
 use molia_router::wire::{self, Header, Kind};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -67,6 +68,10 @@ impl Bench {
     /// A peer that never spoke to the router.
     pub(crate) fn peer(&mut self, address: &str) -> Peer {
         let secret = StaticSecret::random_from_rng(&mut self.rng);
+        self.peer_with(secret, address)
+    }
+
+    fn peer_with(&mut self, secret: StaticSecret, address: &str) -> Peer {
         let router = PublicKey::from(self.key.0);
         let tunn = Tunn::new(secret, router, None, None, self.rng.next_u32() >> 8, None);
         Peer { tunn, address: address.parse().unwrap() }
@@ -83,10 +88,16 @@ impl Bench {
         assert!(buf.extend(bytes));
         let datagram = Datagram { path, segment: buf.len(), buf };
         let mut sent = Vec::new();
+        self.advance(1_000_000);
         let now = self.now;
         self.router.receive(now, datagram, &mut |it| sent.push((it.path, it.buf.to_vec())));
         self.router.transmit(now, &mut |it| sent.push((it.path, it.buf.to_vec())));
         sent
+    }
+
+    /// Lets time pass; a turn answers a limited number of handshakes.
+    pub(crate) fn advance(&mut self, ns: u64) {
+        self.now = now(self.now.at.as_nanos() + ns);
     }
 
     /// Handshake and first data.
@@ -96,6 +107,20 @@ impl Bench {
         let [(_, response)] = &sent[..] else { panic!("one response, not {}", sent.len()) };
         let keepalive = peer.answer(response);
         assert!(self.deliver(peer.path(), &keepalive).is_empty());
+    }
+
+    /// A peer that connects from `address` and shows an identity, and so is listed.
+    pub(crate) fn list_peer(&mut self, seed: u64, address: &str) {
+        let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1000 + seed));
+        let mut peer = self.peer_with(identity.wg_secret().clone(), address);
+        self.connect(&mut peer);
+        let binding = Some(identity.binding(0, u64::from(u32::MAX)));
+        let request = NegotiateReq { binding, ..NegotiateReq::default() };
+        let header = Header::request(Kind::NegotiateReq, 1);
+        let sealed = peer.seal(header, |body| request.write(body));
+        let sent = self.deliver(peer.path(), &sealed);
+        let [(_, answer)] = &sent[..] else { panic!("one answer, not {}", sent.len()) };
+        assert_eq!(peer.open(answer), Kind::NegotiateResp.id());
     }
 
     /// A PING is still answered with a PONG.

@@ -1,0 +1,150 @@
+//! Steady state allocates nothing: data in, frame handled, answer out, over real sockets.
+
+mod support;
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use bufpool::{Hugepages, Pool, PoolConfig};
+use molia_router::ids::PeerId;
+use molia_router::limits;
+use molia_router::net::{Datagram, Local, Path};
+use molia_router::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, SocketConfig};
+use molia_router::wire::body::{FindNodeReq, Ping, ReflectReq};
+use molia_router::wire::{Header, Kind};
+
+use support::{Bench, Peer};
+
+const WARM_UP: usize = 500;
+const MEASURED: usize = 2000;
+const TURN: Duration = Duration::from_millis(200);
+
+/// A router on a real socket and one peer of it, both driven by this thread.
+struct Served {
+    bench: Bench,
+    port: AnyPort,
+    socket: UdpSocket,
+    peer: Peer,
+    received: Vec<Datagram>,
+}
+
+impl Served {
+    fn new(engine: EngineChoice) -> Option<Self> {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let socket = Socket::bind(&SocketConfig::new(listen)).unwrap();
+        let served_at = socket.local_addr();
+        let pool = Pool::new(PoolConfig {
+            slot_bytes: limits::RX_SLOT_BYTES,
+            slots: 64,
+            headroom: 0,
+            hugepages: Hugepages::Off,
+            prefault: true,
+        });
+        let port = match AnyPort::open(engine, socket, EngineConfig::default(), pool.unwrap()) {
+            Ok(port) => port,
+            Err(reason) => {
+                eprintln!("SKIPPED {engine:?}: {reason}");
+                return None;
+            }
+        };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(served_at).unwrap();
+        socket.set_read_timeout(Some(TURN)).unwrap();
+        let mut bench = Bench::new();
+        let peer = bench.peer(&socket.local_addr().unwrap().to_string());
+        let received = Vec::with_capacity(EngineConfig::default().rx_batch);
+        let mut served = Self { bench, port, socket, peer, received };
+        served.connect();
+        Some(served)
+    }
+
+    fn connect(&mut self) {
+        let initiation = self.peer.initiation();
+        let mut answer = [0; 256];
+        let len = self.exchange(&initiation, &mut answer).expect("a handshake response");
+        let keepalive = self.peer.answer(&answer[..len]);
+        self.socket.send(&keepalive).unwrap();
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        let Self { bench, port, received, .. } = self;
+        port.turn(TURN, received).unwrap();
+        bench.advance(3_000_000);
+        let now = bench.now;
+        for datagram in received.drain(..) {
+            bench.router.receive(now, datagram, &mut |transmit| port.send(transmit));
+            bench.router.transmit(now, &mut |transmit| port.send(transmit));
+        }
+        port.flush();
+    }
+
+    /// Sends one datagram, lets the router handle it, receives the answer.
+    fn exchange(&mut self, bytes: &[u8], answer: &mut [u8]) -> Option<usize> {
+        self.socket.send(bytes).unwrap();
+        self.turn();
+        self.socket.recv(answer).ok()
+    }
+}
+
+fn requests(peer: &mut Peer, count: usize) -> Vec<Vec<u8>> {
+    let padding = [0; 900];
+    let request = |n: usize| {
+        let correlation = u32::try_from(n).unwrap();
+        match n % 4 {
+            0 => {
+                let ping = Ping { now_unix_ms: 1, padding: &[], token: 3 };
+                peer.seal(Header::request(Kind::Ping, correlation), |body| ping.write(body))
+            }
+            1 => {
+                let ping = Ping { now_unix_ms: 1, padding: &padding, token: 3 };
+                peer.seal(Header::request(Kind::Ping, correlation), |body| ping.write(body))
+            }
+            2 => {
+                let find = FindNodeReq { target_id: PeerId([n as u8; 32]), limit: 16 };
+                peer.seal(Header::request(Kind::FindNodeReq, correlation), |body| find.write(body))
+            }
+            _ => {
+                let reflect = ReflectReq { nonce: 9, ..ReflectReq::default() };
+                let header = Header::request(Kind::ReflectReq, correlation);
+                peer.seal(header, |body| reflect.write(body))
+            }
+        }
+    };
+    (0..count).map(request).collect()
+}
+
+fn steady_state_allocates_nothing(engine: EngineChoice) {
+    let Some(mut served) = Served::new(engine) else { return };
+    // Peers to be found: their handshakes need no socket.
+    let others: Vec<_> = (0..20).map(|n| format!("192.0.2.{n}:1000")).collect();
+    for (n, address) in others.iter().enumerate() {
+        served.bench.list_peer(n as u64, address);
+    }
+    let requests = requests(&mut served.peer, WARM_UP + MEASURED);
+    let (warm_up, measured) = requests.split_at(WARM_UP);
+    let mut answer = [0; 2048];
+    let mut answered = 0;
+    for request in warm_up {
+        served.exchange(request, &mut answer).expect("an answer");
+    }
+    let memory = allocation_counter::measure(|| {
+        for request in measured {
+            answered += usize::from(served.exchange(request, &mut answer).is_some());
+        }
+    });
+    assert_eq!(answered, MEASURED);
+    assert_eq!(memory.count_total, 0, "allocations in {MEASURED} exchanges");
+    let path = Path { peer: served.socket.local_addr().unwrap(), local: Local::default() };
+    assert_eq!(served.peer.path(), path);
+}
+
+#[test]
+fn nothing_is_allocated_per_datagram_on_mmsg() {
+    steady_state_allocates_nothing(EngineChoice::Mmsg);
+}
+
+#[test]
+fn nothing_is_allocated_per_datagram_on_io_uring() {
+    steady_state_allocates_nothing(EngineChoice::IoUring);
+}
