@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub use uring::{Datagram, Local, Path, Transmit};
 /// What an engine says of itself, for the counters.
 pub use uring::{Achieved, Engine, ErrorKind, Feature, Missing, Reason, Stats, TxMode};
+pub use uring::{Datagram, Local, Path, Transmit};
 
 /// The network a limit is charged to: /24 of IPv4, /48 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

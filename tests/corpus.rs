@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 
-/// Mutations of each seed.
+/// Mutations of each seed, and of those whose steps cost curve work.
 const MUTATIONS: u32 = 2_000;
+const COSTLY: u32 = 100;
 /// Longest input: a little more than a datagram of a 1500-byte link.
 const BYTES_MAX: usize = 1600;
 
@@ -53,13 +54,13 @@ fn below(rng: &mut ChaCha12Rng, end: usize) -> usize {
     usize::try_from(rng.next_u64() % end as u64).expect("below a usize")
 }
 
-fn replay(target: &str, run: fn(&[u8])) {
+fn replay(target: &str, mutations: u32, run: fn(&[u8])) {
     let seeds = seeds(target);
     assert!(!seeds.is_empty(), "no seeds of {target}");
     let mut rng = ChaCha12Rng::seed_from_u64(1);
     for seed in &seeds {
         run(seed);
-        for _ in 0..MUTATIONS {
+        for _ in 0..mutations {
             let other = &seeds[below(&mut rng, seeds.len())];
             run(&mutate(seed, other, &mut rng));
         }
@@ -68,20 +69,30 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 #[test]
 fn frame() {
-    replay("frame", targets::wire::frame);
+    replay("frame", MUTATIONS, targets::wire::frame);
 }
 
 #[test]
 fn body() {
-    replay("body", targets::wire::body);
+    replay("body", MUTATIONS, targets::wire::body);
 }
 
 #[test]
 fn address() {
-    replay("address", targets::wire::address);
+    replay("address", MUTATIONS, targets::wire::address);
 }
 
 #[test]
 fn link() {
-    replay("link", targets::link::link);
+    replay("link", MUTATIONS, targets::link::link);
+}
+
+#[test]
+fn sessions() {
+    replay("sessions", COSTLY, targets::sessions::sessions);
+}
+
+#[test]
+fn router() {
+    replay("router", MUTATIONS, targets::router::router);
 }

@@ -1,4 +1,7 @@
 //! What the fuzz targets run: functions of arbitrary bytes that panic where an invariant breaks.
 
 pub mod link;
+pub mod router;
+mod script;
+pub mod sessions;
 pub mod wire;

@@ -156,13 +156,7 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    fn datagram(
-        &mut self,
-        now: Now,
-        path: &Path,
-        bytes: &[u8],
-        send: &mut impl FnMut(Transmit),
-    ) {
+    fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
         match bytes.first() {
             Some(1..=4) => self.wireguard(now, path, bytes, send),
             Some(0) if is_stun(bytes) => self.outbox.counters.drop(Drop::Stun),
@@ -173,13 +167,7 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    fn wireguard(
-        &mut self,
-        now: Now,
-        path: &Path,
-        bytes: &[u8],
-        send: &mut impl FnMut(Transmit),
-    ) {
+    fn wireguard(&mut self, now: Now, path: &Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
         let mut scratch = std::mem::take(&mut self.scratch);
         match self.sessions.receive(now, path, bytes, &mut scratch) {
             Opened::Frame { session, plaintext } => {

@@ -76,8 +76,8 @@ impl<T: Tunnel> Router<T> {
             return Err(Code::RateLimited);
         }
         peer.verified_at = Some(now.at);
-        let peer_id = identity::verify(binding, &key, now.unix_s())
-            .map_err(|_refused| Code::Unauthorized)?;
+        let peer_id =
+            identity::verify(binding, &key, now.unix_s()).map_err(|_refused| Code::Unauthorized)?;
         self.identity_ended(session);
         let not_after_unix_s = binding.not_after_unix_s;
         let bound = Bound { peer_id, not_after_unix_s, signature: binding.signature };

@@ -66,9 +66,8 @@ impl<T: Tunnel> Router<T> {
         token: u64,
     ) -> bool {
         let peer = self.peers.at(session);
-        let asked = peer.liveness.take_if(|asked| {
-            asked.correlation == correlation && asked.token == token
-        });
+        let asked =
+            peer.liveness.take_if(|asked| asked.correlation == correlation && asked.token == token);
         if asked.is_some() {
             self.heard_of(now, session);
         }

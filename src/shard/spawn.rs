@@ -221,7 +221,8 @@ fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError
     let port = AnyPort::open(config.port.engine, config.socket, config.port.sizes, receive)
         .map_err(StartError::Engine)?;
     let mut secrets = Secrets { cookies: config.cookie_secret, seed: [0; 32] };
-    getrandom::getrandom(&mut secrets.seed).map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;
+    getrandom::getrandom(&mut secrets.seed)
+        .map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;
     let sessions = config.router.tunnel.sessions_max as usize;
     let tunnel = WireGuard::new(config.identity.wg_secret().clone(), sessions);
     let router = Router::new(config.router, config.identity, tunnel, packets, counters, &secrets);

@@ -69,7 +69,12 @@ pub(crate) fn pool(slot_bytes: usize, slots: usize) -> Pool {
     Pool::new(config).expect("memory for a test")
 }
 
-pub(crate) fn open_with(kind: Kind, socket: Socket, config: EngineConfig, pool: Pool) -> Box<dyn Face> {
+pub(crate) fn open_with(
+    kind: Kind,
+    socket: Socket,
+    config: EngineConfig,
+    pool: Pool,
+) -> Box<dyn Face> {
     match kind {
         Kind::Mmsg => Box::new(MmsgEngine::new(socket, config, pool)),
     }
@@ -94,7 +99,8 @@ pub(crate) fn peer(bind: &str) -> UdpSocket {
 
 /// The engine's port at another of its addresses.
 pub(crate) fn at(engine: &dyn Face, ip: &str) -> SocketAddr {
-    (ip.parse::<std::net::IpAddr>().expect("an address"), engine.socket().local_addr().port()).into()
+    (ip.parse::<std::net::IpAddr>().expect("an address"), engine.socket().local_addr().port())
+        .into()
 }
 
 /// Turns until `count` datagrams came (segments counted) or nothing comes for two seconds.
