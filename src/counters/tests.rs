@@ -191,7 +191,7 @@ fn the_exposition_says_what_was_counted() {
 fn what_a_port_achieved_is_told_until_it_changes() {
     let (zero, one) = (Counters::anonymous(0).unwrap(), Counters::anonymous(1).unwrap());
     let late = Counters::anonymous(2).unwrap();
-    [&zero, &one].map(|shard| shard.port(&achieved()));
+    [&zero, &one].into_iter().for_each(|shard| shard.port(&achieved()));
     let names = ["version", "io", "tx", "gro", "gso", "steering"];
     let value = |parsed: &Parsed, values: [&'static str; 6]| {
         let labels: Vec<_> = names.into_iter().zip(values).collect();
@@ -259,7 +259,7 @@ fn every_drop_has_its_counter_and_its_result() {
     assert_eq!(snapshot.total(Id::Handshakes), sum(&HANDSHAKE_DROPS));
     assert_eq!(snapshot.total(Id::Decrypts), sum(&DECRYPT_DROPS));
     assert_eq!(snapshot.value(Id::Decrypts, &["bad_tag"]), Some(times(Drop::BadTag)));
-    counters.tunnel(&crate::tunnel::Stats { handshakes: 1, ..Default::default() });
+    counters.tunnel(&tunnel::Stats { handshakes: 1, ..Default::default() });
     counters.decrypt_ok();
     let snapshot = counters.snapshot();
     assert_eq!(snapshot.value(Id::Handshakes, &["ok"]), Some(1));

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use bufpool::Buf;
 
+use crate::bucket::Keyed;
 use crate::drops::Drop;
 use crate::ids::SessionRef;
 use crate::limits::WG_OVERHEAD;
@@ -137,12 +138,13 @@ impl Egress {
     pub fn new(config: &Config, seed: u64) -> Self {
         let weights = config.classes.map(|class| class.weight);
         assert!(weights.iter().all(|&weight| weight > 0), "a class of weight 0 would starve");
+        let keyed = Keyed::new([seed, seed.rotate_left(32)]);
         Self {
-            queues: config.classes.map(|class| Queue::new(class.depth, seed)),
+            queues: config.classes.map(|class| Queue::new(class.depth, keyed)),
             credits: weights,
             weights,
             ttl_ns: config.classes.map(|class| ttl_ns(class.ttl)),
-            shaper: Shaper::new(&config.limits, config.sessions_max, seed),
+            shaper: Shaper::new(&config.limits, config.sessions_max, keyed),
             stats: config.classes.map(|class| QueueStats::new(class.depth)),
         }
     }

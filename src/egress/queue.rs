@@ -1,7 +1,7 @@
 //! One class's queue: a ring of frames, with an index of those that may coalesce.
 
 use super::Outgoing;
-use super::shaper::place_of;
+use crate::bucket::Keyed;
 use crate::time::Moment;
 
 /// End of a chain.
@@ -31,15 +31,15 @@ pub(super) struct Queue {
     len: usize,
     /// First place of each hash bucket; a power of two of them, at least one per ring place.
     chains: Box<[u32]>,
-    seed: u64,
+    keyed: Keyed,
 }
 
 impl Queue {
-    pub(super) fn new(depth: usize, seed: u64) -> Self {
+    pub(super) fn new(depth: usize, keyed: Keyed) -> Self {
         assert!(depth > 0 && depth < NONE as usize, "ring places are u32");
         let ring = (0..depth).map(|_| None).collect();
         let chains = vec![NONE; depth.next_power_of_two()].into();
-        Self { ring, head: 0, len: 0, chains, seed }
+        Self { ring, head: 0, len: 0, chains, keyed }
     }
 
     #[inline]
@@ -123,7 +123,7 @@ impl Queue {
 
     #[inline]
     fn bucket(&self, key: u64, slot: u32) -> usize {
-        place_of(key ^ u64::from(slot).rotate_left(32), self.seed, self.chains.len())
+        self.keyed.index(&(key, slot), self.chains.len())
     }
 }
 

@@ -3,11 +3,13 @@
 //! A bucket is one number, the virtual time at which everything granted so far would have been
 //! paid for at the configured rate (the generic cell rate algorithm): a grant of cost `c` is in
 //! order while that time stays within the burst allowance of now. It needs no refill and no
-//! sweep, and a bucket whose time has passed is as good as a new one.
+//! sweep, and a bucket whose time has passed is as good as a new one. Two of them are all there is
+//! per session, packets and bytes, and both are looked at before either is charged.
 
 use std::time::Duration;
 
 use super::Outgoing;
+use crate::bucket::Keyed;
 use crate::drops::Drop;
 use crate::net::Prefix;
 use crate::time::Moment;
@@ -138,13 +140,13 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
-    pub(super) fn new(limits: &Limits, sessions_max: usize, seed: u64) -> Self {
+    pub(super) fn new(limits: &Limits, sessions_max: usize, keyed: Keyed) -> Self {
         let policy = |rate: &Rate| (!rate.is_unlimited()).then(|| Policy::new(rate, limits));
         Self {
             peers: policy(&limits.peer)
                 .map(|policy| (policy, vec![Bucket::default(); sessions_max].into())),
             prefixes: policy(&limits.prefix)
-                .map(|policy| (policy, PrefixTable::new(limits.prefixes, seed))),
+                .map(|policy| (policy, PrefixTable::new(limits.prefixes, keyed))),
         }
     }
 
@@ -185,20 +187,17 @@ const WAYS: usize = 4;
 #[derive(Debug)]
 struct PrefixTable {
     sets: Box<[[(Prefix, Bucket); WAYS]]>,
-    seed: u64,
+    keyed: Keyed,
 }
 
 impl PrefixTable {
-    fn new(prefixes: usize, seed: u64) -> Self {
+    fn new(prefixes: usize, keyed: Keyed) -> Self {
         let sets = prefixes.div_ceil(WAYS).next_power_of_two();
-        Self { sets: vec![[(Prefix([0; 7]), Bucket::default()); WAYS]; sets].into(), seed }
+        Self { sets: vec![[(Prefix([0; 7]), Bucket::default()); WAYS]; sets].into(), keyed }
     }
 
     fn bucket(&mut self, prefix: Prefix) -> &mut Bucket {
-        let mut bytes = [0; 8];
-        bytes[..7].copy_from_slice(&prefix.0);
-        let place = place_of(u64::from_le_bytes(bytes), self.seed, self.sets.len());
-        let set = &mut self.sets[place];
+        let set = &mut self.sets[self.keyed.index(&prefix, self.sets.len())];
         let way = set.iter().position(|(of, _)| *of == prefix).unwrap_or_else(|| {
             let owes = |way: &usize| set[*way].1.packets.max(set[*way].1.bytes);
             let way = (0..WAYS).min_by_key(owes).unwrap_or(0);
@@ -207,17 +206,4 @@ impl PrefixTable {
         });
         &mut set[way].1
     }
-}
-
-/// Where a key that strangers choose belongs in a table of a power of two `places`: a keyed
-/// hash, the folded halves of a 128-bit product, twice, with a secret on either side.
-#[expect(clippy::cast_possible_truncation, reason = "halves of a product, then a masked index")]
-#[inline]
-pub(super) fn place_of(key: u64, seed: u64, places: usize) -> usize {
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product as u64) ^ ((product >> 64) as u64)
-    };
-    let hash = fold(fold(key ^ seed, seed | 1) ^ seed.rotate_left(23), 0x9E37_79B9_7F4A_7C15);
-    hash as usize & (places - 1)
 }

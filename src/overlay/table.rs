@@ -249,6 +249,15 @@ impl Table {
         true
     }
 
+    /// Takes a peer out whose `session` ended, listed or waiting; one that is there under a newer
+    /// session stays. Returns whether it was listed.
+    pub fn session_ended(&mut self, id: &PeerId, session: SessionRef) -> bool {
+        let listed = self.find(id).map(|EntryIdx(at)| self.entries[at as usize].entry.session);
+        let waits = self.candidates.iter().find(|candidate| candidate.newcomer.id == *id);
+        let under = listed.or(waits.map(|candidate| candidate.newcomer.session));
+        under == Some(session) && self.remove(id)
+    }
+
     /// The `limit` closest peers to `target`, nearest first, replacing what is in `out`.
     #[inline]
     pub fn closest(&self, target: &PeerId, limit: usize, out: &mut Closest) {

@@ -93,11 +93,7 @@ impl<T: Tunnel> Router<T> {
     /// Takes the identity from a session and its peer from the table, if it is listed there.
     pub(super) fn identity_ended(&mut self, session: SessionRef) {
         let Some(bound) = self.peers.at(session).identity.take() else { return };
-        let listed = self.table.find(&bound.peer_id).map(|at| self.table.entry(at).0.session);
-        // A newer session of the same peer may have taken the entry over.
-        if listed == Some(session) {
-            self.table.remove(&bound.peer_id);
-        }
+        self.table.session_ended(&bound.peer_id, session);
     }
 
     pub(super) fn poll_overlay(&mut self, now: Now) {

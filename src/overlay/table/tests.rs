@@ -361,6 +361,21 @@ fn a_newcomer_that_leaves_costs_nobody_its_place() {
 }
 
 #[test]
+fn only_the_session_that_ended_takes_its_peer_along() {
+    let (mut table, peer) = full();
+    let waiting = peer(30);
+    assert!(matches!(table.insert(s(30), waiting.clone()), Inserted::Pinging { .. }));
+    let other = SessionRef { slot: 99, generation: 9 };
+    assert!(!table.session_ended(&peer(7).id, other) && table.find(&peer(7).id).is_some());
+    assert!(table.session_ended(&peer(7).id, peer(7).session) && table.find(&peer(7).id).is_none());
+    assert_eq!(table.insert(s(31), peer(7)), Inserted::Added);
+    assert!(!table.session_ended(&waiting.id, other), "a newer session waits");
+    assert_eq!(table.insert(s(31), waiting.clone()), Inserted::Waiting);
+    assert!(!table.session_ended(&waiting.id, waiting.session), "it was not listed");
+    assert_eq!((table.next_deadline(), table.poll(s(99))), (Moment::NEVER, None));
+}
+
+#[test]
 fn a_network_has_two_places_in_a_bucket() {
     let mut table = Table::new(Config::default());
     let peer = |n: u8, network| entry(PeerId([n; 32]), network, 0);
