@@ -14,6 +14,7 @@ pub mod runtime;
 
 mod egress;
 mod overlay;
+mod port;
 mod settings;
 mod tunnel;
 
@@ -23,7 +24,12 @@ use std::path::{Path, PathBuf};
 
 use tuning::{Applies, Layers, Name, Values};
 
-pub use settings::{Engine, Hugepages, LogFormat, Settings, Tx};
+use crate::limits::WG_OVERHEAD;
+use crate::port::SocketConfig;
+use crate::router;
+use crate::shard::PortConfig;
+
+pub use settings::{LogFormat, Settings};
 
 /// What the process finds around it when it starts.
 #[derive(Clone, Debug, Default)]
@@ -128,22 +134,28 @@ fn directory(request: &Request, surroundings: &Surroundings) -> Result<PathBuf, 
 }
 
 impl Config {
-    /// The configuration of the send queues.
-    pub fn egress(&self) -> crate::egress::Config {
-        egress::config(&self.values)
+    /// The configuration of the socket.
+    pub fn socket(&self) -> SocketConfig {
+        port::socket(&self.values)
     }
 
-    /// The configuration of the routing table.
-    pub fn overlay(&self) -> crate::overlay::Config {
-        overlay::config(&self.values)
+    /// The configuration of a shard's engine.
+    pub fn port(&self) -> PortConfig {
+        port::port(&self.values)
     }
 
-    /// The configuration of sessions and admission, but for the shard's number.
-    pub fn tunnel(&self) -> crate::tunnel::Config {
-        tunnel::config(&self.values)
+    /// The configuration of a shard's router, but for the shard's number.
+    pub fn router(&self) -> router::Config {
+        router::Config {
+            tunnel: tunnel::config(&self.values),
+            egress: egress::config(&self.values),
+            table: overlay::config(&self.values),
+            reflect: self.values.flag(Name::ReflectEnabled),
+            plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
+        }
     }
 
-    /// Everything else, in the units of the loop.
+    /// Everything else.
     pub fn settings(&self) -> Settings {
         Settings::from(&self.values)
     }
@@ -170,5 +182,60 @@ impl Config {
     /// Whether the directory of one-value files exists.
     pub fn directory_exists(&self) -> bool {
         Path::is_dir(&self.directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tuning::{ATTRIBUTES, Attribute, Kind};
+
+    /// Values at the edges of an attribute's range, and every choice.
+    fn edges(attribute: &Attribute) -> Vec<String> {
+        match attribute.kind {
+            Kind::Number { min, max, word, .. } => {
+                let word = word.map(|word| word.label().to_owned());
+                [min.to_string(), max.to_string()].into_iter().chain(word).collect()
+            }
+            Kind::Flag => vec!["0".into(), "1".into()],
+            Kind::Choice(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+            Kind::Address { off } => {
+                let off = off.then(|| "off".to_owned());
+                ["127.0.0.1:0".to_owned()].into_iter().chain(off).collect()
+            }
+            Kind::Cpus => vec!["auto".into(), "0-3,8".into()],
+        }
+    }
+
+    fn with(sets: Vec<String>) -> Result<Config, Vec<Error>> {
+        let values = Values::load(&Layers { sets: &sets, ..Layers::default() });
+        let values =
+            values.map_err(|errors| errors.into_iter().map(Error::from).collect::<Vec<_>>())?;
+        Ok(Config { values, directory: "/".into(), identity: "k".into() })
+    }
+
+    #[test]
+    fn every_allowed_value_becomes_a_configuration() {
+        let mut tried = 0;
+        for attribute in ATTRIBUTES {
+            for value in edges(attribute) {
+                // Some edges contradict the defaults of other attributes.
+                let Ok(config) = with(vec![format!("{}={value}", attribute.path)]) else {
+                    continue;
+                };
+                let _ = (config.settings(), config.socket(), config.port(), config.router());
+                tried += 1;
+            }
+        }
+        assert!(tried > ATTRIBUTES.len(), "{tried}");
+    }
+
+    #[test]
+    fn reserved_attributes_and_public_admin_are_warned_about() {
+        assert!(with(vec![]).unwrap().warnings().is_empty());
+        let warnings = with(vec!["udp/alt_port=1".into(), "admin/listen=[::]:1".into()]);
+        let warnings = warnings.unwrap().warnings();
+        assert_eq!(warnings[0], "udp/alt_port (--set) has no effect in this version");
+        assert!(warnings[1].starts_with("admin/listen = [::]:1 serves metrics in the clear"));
     }
 }

@@ -49,6 +49,13 @@ impl Failure {
         self.exit
     }
 
+    /// The same with what can be done about it, still in one line.
+    #[must_use]
+    pub fn hint(mut self, remedy: impl fmt::Display) -> Self {
+        self.message = format!("{} ({remedy})", self.message);
+        self
+    }
+
     /// A failure of the operating system while `doing` something.
     pub fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
         let kind = error.kind();

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+mod banner;
 pub mod check;
 mod failure;
 pub mod find_node;
@@ -21,7 +22,9 @@ pub mod logging;
 pub mod output;
 pub mod ping;
 pub mod reflect;
+pub mod run;
 pub mod settings;
+mod signals;
 pub mod status;
 mod summary;
 pub mod target;
@@ -41,6 +44,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Keygen(keygen::Args),
     Id(id::Args),
     Check(check::Args),
@@ -72,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
     let no_command = || Failure::new(Exit::Usage, "no command; --help lists them");
     match cli.command.ok_or_else(no_command)? {
+        Command::Run(args) => run::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Id(args) => id::run(&args),
         Command::Check(args) => check::run(&args),

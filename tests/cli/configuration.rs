@@ -43,10 +43,10 @@ fn every_kind_of_wrong_setting_ends_with_78_and_one_line() {
     check("io/engin=mmsg").fails(78, "--set: no attribute \"io/engin\"; did you mean io/engine?");
     check("io/engine").fails(78, "--set \"io/engine\": expected path=value, e.g. io/engine=mmsg");
     check("pmtu/ceiling=1200").ok();
-    check("io/rx_buffers=64").ok();
+    check("io/rx_buffers=96").ok();
     place
-        .configured("check", &["--set", "io/rx_batch=65", "--set", "io/rx_buffers=64"])
-        .fails(78, "--set: io/rx_batch = 65: must not be larger than io/rx_buffers = 64");
+        .configured("check", &["--set", "io/rx_batch=97", "--set", "io/rx_buffers=96"])
+        .fails(78, "--set: io/rx_batch = 97: must not be larger than io/rx_buffers = 96");
     place
         .run(&["check", "--config", "nowhere"])
         .fails(78, "--config nowhere: No such file or directory (os error 2)");

@@ -88,8 +88,8 @@ attributes! {
         "Datagrams (or coalesced runs) taken from the kernel in one turn.";
     IoTxBatch "io/tx_batch" number(1, 256), "64", Live,
         "Datagrams handed to the kernel in one call.";
-    IoRxBuffers "io/rx_buffers" number(64, 65_536), "4096", Restart,
-        "Buffers of 2 KiB that a shard owns for what waits in its queues.";
+    IoRxBuffers "io/rx_buffers" number(96, 8192), "128", Restart,
+        "Receive buffers of a shard, 68 KiB each: room for a coalesced run.";
     IoHugepages "io/hugepages" Kind::Choice(&["auto", "off", "2M"]), "auto", Restart,
         "Pages behind the buffers; auto takes huge ones if the kernel has any to give.";
     IoZerocopyMinBytes "io/zerocopy_min_bytes" or_max(bytes(1, 65_536)), "max", Reserved,

@@ -149,12 +149,12 @@ fn values_that_contradict_each_other_are_refused() {
         tree.errors(),
         ["pmtu/floor: pmtu/floor = 1300: must not be larger than pmtu/ceiling = 1200"]
     );
-    let sets = ["io/rx_batch=256", "io/rx_buffers=64", "io/tx_batch=65", "io/ring_entries=64"];
+    let sets = ["io/rx_batch=256", "io/rx_buffers=96", "io/tx_batch=65", "io/ring_entries=64"];
     let errors = load(&Tree::new("rules2").0, &[], &sets).unwrap_err();
     assert_eq!(
         errors,
         [
-            "--set: io/rx_batch = 256: must not be larger than io/rx_buffers = 64",
+            "--set: io/rx_batch = 256: must not be larger than io/rx_buffers = 96",
             "--set: io/tx_batch = 65: must not be larger than io/ring_entries = 64",
         ]
     );

@@ -1,0 +1,99 @@
+//! What `run` prints when it serves: everything a newcomer needs, in plain lines.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::link::Advertised;
+use super::{output, run};
+use crate::identity::Identity;
+use crate::port::{Achieved, BufferSize};
+
+/// The facts.
+#[derive(Clone)]
+pub(super) struct Banner {
+    pub(super) identity: Arc<Identity>,
+    pub(super) key_file: PathBuf,
+    /// The key file was written just now.
+    pub(super) key_is_new: bool,
+    pub(super) listen: SocketAddr,
+    pub(super) achieved: Achieved,
+    /// For receiving and for sending.
+    pub(super) buffers: [BufferSize; 2],
+    pub(super) admin: Option<SocketAddr>,
+    /// Where counters and description lie.
+    pub(super) directory: PathBuf,
+    /// About the settings.
+    pub(super) warnings: Vec<String>,
+    pub(super) advertised: Advertised,
+}
+
+impl Banner {
+    /// The lines, the last of which begins with `ready`.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))];
+        let mut line = |label: &str, text: String| lines.push(format!("{label:<15}{text}"));
+        line("peer id", self.identity.peer_id().to_string());
+        line("WireGuard key", output::base64(&self.identity.wg_key().0));
+        line("identity", self.key_line());
+        line("listen", self.listen.to_string());
+        line("engine", self.engine_line());
+        for missing in &self.achieved.missing {
+            line("missing", format!("{}: {}", missing.feature.label(), missing.reason));
+        }
+        line("steering", format!("{} (one shard)", run::STEERING));
+        line("metrics", self.metrics_line());
+        line("counters", self.directory.display().to_string());
+        self.warnings().into_iter().for_each(|warning| line("warning", warning));
+        line("link", self.advertised.link.to_string());
+        if let Some(note) = self.advertised.note {
+            line("note", note.to_owned());
+        }
+        line("next", format!("molia-router ping '{}'", self.advertised.link));
+        line("", "molia-router status".to_owned());
+        lines.push(format!("ready {} {}", self.listen, self.advertised.link));
+        lines
+    }
+
+    /// Everything that works and yet could be better, each with its remedy.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        for (name, size) in ["udp/rcvbuf_bytes", "udp/sndbuf_bytes"].into_iter().zip(&self.buffers)
+        {
+            let BufferSize { asked_bytes, effective_bytes, clamped_by } = size;
+            if let Some(sysctl) = clamped_by {
+                warnings.push(format!(
+                    "{name} = {asked_bytes}, the kernel grants {effective_bytes}: \
+                     sysctl -w {sysctl}={asked_bytes}"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn key_line(&self) -> String {
+        let path = self.key_file.display();
+        if self.key_is_new { format!("{path} (new: keep a copy)") } else { path.to_string() }
+    }
+
+    fn engine_line(&self) -> String {
+        let Achieved { engine, tx, gro, gso, registered_file, registered_buffers, .. } =
+            self.achieved;
+        let mut parts = vec![engine.label().to_owned(), format!("tx {}", tx.label())];
+        let offloads = [
+            ("gro", gro),
+            ("gso", gso),
+            ("registered file", registered_file),
+            ("registered buffers", registered_buffers),
+        ];
+        parts.extend(offloads.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()));
+        parts.join(", ")
+    }
+
+    fn metrics_line(&self) -> String {
+        match self.admin {
+            Some(admin) => format!("http://{admin}/metrics"),
+            None => "off (admin/listen)".into(),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `run`: the router.
+//!
+//! The order decides what an error leaves behind, which is nothing: settings and
+//! key file are read, the ports are bound and the shard is started before a new
+//! identity is written; whatever fails on the way undoes what came before.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::admin::{self, Pages};
+use crate::clock::Clock;
+use crate::config::runtime::RuntimeDir;
+use crate::config::{Config, Surroundings, key, places};
+use crate::counters::CountersView;
+use crate::counters::text::BuildInfo;
+use crate::identity::Identity;
+use crate::port::{BufferSize, Socket};
+use crate::shard::{self, ShardConfig, StartError};
+
+use super::banner::Banner;
+use super::signals::{Signal, Signals};
+use super::{Exit, Failure, keygen, link, logging, output, settings};
+
+/// Serve peers until SIGINT or SIGTERM
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: settings::Args,
+    /// Host to put into the link
+    #[arg(long, value_name = "NAME-OR-ADDRESS")]
+    host: Option<String>,
+}
+
+/// Everything that runs; dropped in this order.
+struct Running {
+    shard: shard::Handle,
+    /// Set when it no longer serves.
+    stopping: Arc<AtomicBool>,
+    _admin: Option<admin::Handle>,
+    _directory: RuntimeDir,
+}
+
+/// Who the router is.
+struct Who {
+    identity: Arc<Identity>,
+    /// Made just now, not yet written.
+    new: bool,
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// If it cannot start, or breaks.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let surroundings = Surroundings::here();
+    let config = args.settings.load(&surroundings)?;
+    let who = Who::find(&config, &surroundings)?;
+    let settings = config.settings();
+    logging::init(settings.log_level, settings.log_format, &surroundings);
+    let signals = Signals::listen().map_err(|error| Failure::io("signals", &error))?;
+    let (running, banner) = start(args, &config, &surroundings, &who)?;
+    banner.lines().into_iter().try_for_each(output::line)?;
+    tracing::info!(listen = %running.shard.local_addr(), "ready");
+    running.serve(&signals)
+}
+
+impl Who {
+    fn find(config: &Config, surroundings: &Surroundings) -> Result<Self, Failure> {
+        let stored = settings::identity(config, surroundings)?;
+        let (new, identity) = match stored {
+            Some(identity) => (false, identity),
+            None => {
+                let made = key::generate();
+                (true, made.map_err(|error| Failure::io("the system's randomness", &error))?)
+            }
+        };
+        Ok(Self { identity: Arc::new(identity), new })
+    }
+}
+
+fn start(
+    args: &Args,
+    config: &Config,
+    surroundings: &Surroundings,
+    who: &Who,
+) -> Result<(Running, Banner), Failure> {
+    // The link is checked first of all: a wrong --host needs no port.
+    link::advertise(&who.identity, config.settings().listen, args.host.as_deref())?;
+    let listener = config.settings().admin.map(bind_admin).transpose()?;
+    let socket = bind(config)?;
+    let local = socket.local_addr();
+    let buffers = [socket.receive_buffer(), socket.send_buffer()];
+    let directory =
+        RuntimeDir::take(&places::runtime(surroundings), local.port()).map_err(|error| {
+            Failure::new(Exit::CannotCreate, format_args!("runtime directory: {error}"))
+        })?;
+    let shard = start_shard(config, socket, who, &directory)?;
+    let facts = Facts { who, local, buffers, listener };
+    match settle(args, config, facts, &shard, &directory) {
+        Ok((banner, stopping, admin)) => {
+            Ok((Running { shard, stopping, _admin: admin, _directory: directory }, banner))
+        }
+        Err(failure) => {
+            shard.stop();
+            // It fails already, and for another reason.
+            let _ = shard.join();
+            Err(failure)
+        }
+    }
+}
+
+/// What is known once the ports are bound.
+struct Facts<'a> {
+    who: &'a Who,
+    local: SocketAddr,
+    buffers: [BufferSize; 2],
+    listener: Option<TcpListener>,
+}
+
+/// Everything after the shard has started: the new identity is kept, the router describes
+/// itself and shows its counters.
+fn settle(
+    args: &Args,
+    config: &Config,
+    facts: Facts<'_>,
+    shard: &shard::Handle,
+    directory: &RuntimeDir,
+) -> Result<(Banner, Arc<AtomicBool>, Option<admin::Handle>), Failure> {
+    let Facts { who, local, buffers, listener } = facts;
+    if who.new {
+        // Only the default place may need its directory made.
+        let directories = args.settings.identity.is_none();
+        key::create(&config.identity, &who.identity, directories).map_err(keygen::failure)?;
+    }
+    let banner = Banner {
+        identity: Arc::clone(&who.identity),
+        key_file: config.identity.clone(),
+        key_is_new: who.new,
+        listen: local,
+        achieved: shard.achieved().clone(),
+        buffers,
+        admin: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        directory: directory.path().to_owned(),
+        warnings: config.warnings(),
+        advertised: link::advertise(&who.identity, local, args.host.as_deref())?,
+    };
+    let description = describe(config, &banner);
+    let described = directory.describe(&description);
+    described.map_err(|error| Failure::io(directory.path().display(), &error))?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let admin = listener.map(|listener| serve_admin(listener, description, directory, &stopping));
+    let admin = admin.transpose()?;
+    Ok((banner, stopping, admin))
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        let doing = format!("admin/listen = {address}");
+        let failure = Failure::io(doing, &error);
+        failure.hint("another port or admin/listen=off lets the router start")
+    })
+}
+
+fn bind(config: &Config) -> Result<Socket, Failure> {
+    let socket = config.socket();
+    Socket::bind(&socket).map_err(|error| {
+        let failure = Failure::io(format_args!("udp/listen = {}", socket.listen), &error);
+        failure.hint("another address or port can be set: --set udp/listen=[::]:PORT")
+    })
+}
+
+fn start_shard(
+    config: &Config,
+    socket: Socket,
+    who: &Who,
+    directory: &RuntimeDir,
+) -> Result<shard::Handle, Failure> {
+    let mut cookie_secret = [0; 32];
+    getrandom::getrandom(&mut cookie_secret).map_err(|error| {
+        Failure::new(Exit::System, format_args!("the system's randomness: {error}"))
+    })?;
+    let shard = ShardConfig {
+        shard: 0,
+        cpu: config.settings().cpus.first().copied(),
+        socket,
+        port: config.port(),
+        router: config.router(),
+        identity: Arc::clone(&who.identity),
+        cookie_secret,
+        counters: Some(directory.counters(0)),
+    };
+    shard::spawn(shard).map_err(|error| {
+        let exit = match &error {
+            StartError::Engine(_) => Exit::Unavailable,
+            StartError::Buffers(_) | StartError::Thread(_) => Exit::System,
+            StartError::Counters(..) => Exit::CannotCreate,
+        };
+        Failure::new(exit, error)
+    })
+}
+
+/// What the router says of itself to whoever looks; never anything secret.
+fn describe(config: &Config, banner: &Banner) -> Value {
+    let settings = config.values.differences().into_iter();
+    let settings: Value = settings.map(|d| (d.attribute.path.to_owned(), json!(d.value))).collect();
+    json!({
+        "program": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "listen": banner.listen.to_string(),
+        "peer_id": banner.identity.peer_id().to_string(),
+        "wireguard_key": output::base64(&banner.identity.wg_key().0),
+        "link": banner.advertised.link.to_string(),
+        "admin": banner.admin.map(|admin| admin.to_string()),
+        "shards": 1,
+        "steering": STEERING,
+        "settings": settings,
+        "warnings": banner.warnings(),
+    })
+}
+
+/// How datagrams find their shard; there is one.
+pub(super) const STEERING: &str = "none";
+
+fn serve_admin(
+    listener: TcpListener,
+    description: Value,
+    directory: &RuntimeDir,
+    stopping: &Arc<AtomicBool>,
+) -> Result<admin::Handle, Failure> {
+    let path = directory.counters(0);
+    let view = CountersView::open(&path)
+        .map_err(|error| Failure::new(Exit::Io, format_args!("{}: {error}", path.display())))?;
+    let pages = Pages {
+        shards: vec![view],
+        build: BuildInfo { version: env!("CARGO_PKG_VERSION").into(), steering: STEERING.into() },
+        description,
+        stopping: Arc::clone(stopping),
+        clock: Clock::start(),
+    };
+    admin::serve(listener, admin::Limits::default(), move |page| pages.answer(page))
+        .map_err(|error| Failure::io("admin listener", &error))
+}
+
+impl Running {
+    /// Waits for a signal, or for the shard to break.
+    fn serve(self, signals: &Signals) -> Result<(), Failure> {
+        while self.shard.is_alive() {
+            match signals.wait() {
+                Some(Signal::Stop(name)) => {
+                    tracing::info!(signal = name, "stopping");
+                    break;
+                }
+                Some(Signal::Reload) => {
+                    tracing::warn!("SIGHUP: settings are read at start; restart to apply them");
+                }
+                None => {}
+            }
+        }
+        self.stopping.store(true, Ordering::Relaxed);
+        self.shard.stop();
+        let ended = self.shard.join();
+        ended
+            .map_err(|error| Failure::new(Exit::Software, format_args!("the shard broke: {error}")))
+    }
+}

@@ -1,0 +1,79 @@
+//! The configuration of the socket and of the engine behind it.
+
+use bufpool::Hugepages;
+use tuning::{Name, Values};
+
+use super::settings::unlisted;
+use crate::port::{EngineChoice, EngineConfig, SocketConfig, TxMode};
+use crate::shard::PortConfig;
+
+pub(super) fn socket(values: &Values) -> SocketConfig {
+    SocketConfig {
+        listen: values.address(Name::UdpListen).expect("udp/listen cannot be off"),
+        rcvbuf_bytes: values.size(Name::UdpRcvbuf),
+        sndbuf_bytes: values.size(Name::UdpSndbuf),
+        gro: values.flag(Name::UdpGro),
+        gso: values.flag(Name::UdpGso),
+        reuse_port: false,
+        dscp: None,
+    }
+}
+
+pub(super) fn port(values: &Values) -> PortConfig {
+    let sizes = EngineConfig {
+        rx_batch: values.size(Name::IoRxBatch),
+        tx_batch: values.size(Name::IoTxBatch),
+        tx: tx(values.choice(Name::IoTx)),
+        ..EngineConfig::default()
+    };
+    PortConfig {
+        engine: engine(values.choice(Name::IoEngine)),
+        sizes,
+        receive_slots: values.size(Name::IoRxBuffers).next_multiple_of(sizes.rx_post),
+        hugepages: hugepages(values.choice(Name::IoHugepages)),
+    }
+}
+
+fn engine(word: &str) -> EngineChoice {
+    match word {
+        "auto" => EngineChoice::Auto,
+        "io_uring" => EngineChoice::IoUring,
+        "mmsg" => EngineChoice::Mmsg,
+        other => unlisted(other),
+    }
+}
+
+fn tx(word: &str) -> TxMode {
+    match word {
+        "auto" => TxMode::Auto,
+        "sendmmsg" => TxMode::Sendmmsg,
+        "uring" => TxMode::Uring,
+        other => unlisted(other),
+    }
+}
+
+fn hugepages(word: &str) -> Hugepages {
+    match word {
+        "auto" => Hugepages::Auto,
+        "off" => Hugepages::Off,
+        "2M" => Hugepages::Required,
+        other => unlisted(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_ask_for_everything() {
+        let (socket, port) = (socket(&Values::default()), port(&Values::default()));
+        assert_eq!(socket.listen, "[::]:7743".parse().unwrap());
+        assert_eq!((socket.rcvbuf_bytes, socket.sndbuf_bytes), (8 << 20, 4 << 20));
+        assert!(socket.gro && socket.gso);
+        assert_eq!((port.engine, port.sizes.tx), (EngineChoice::Auto, TxMode::Auto));
+        assert_eq!(port.sizes.rx_batch, 64);
+        let enough = port.sizes.rx_post + port.sizes.rx_batch;
+        assert!(port.receive_slots >= enough, "a turn's run in hand, a full ring posted");
+    }
+}
