@@ -3,7 +3,7 @@
 //! The engines live in crate `uring`; this module and [`crate::net`] alone name it.
 //! [`AnyPort`] picks an engine when it is opened and changes to the plain one
 //! when the ring breaks while it runs: the socket, its port, the counters and
-//! what was queued survive, and the shard notices nothing but
+//! what is queued or waiting survive, and the shard notices nothing but
 //! [`achieved`](Port::achieved).
 
 use std::io;
@@ -14,6 +14,7 @@ pub use uring::{
     Achieved, BufferSize, Engine, EngineConfig, ErrorKind, Errors, Feature, Missing, MmsgEngine,
     Reason, Socket, SocketConfig, Stats, TxMode, Waker,
 };
+use uring::{Refused, Remains, UringEngine};
 
 use crate::net::{Datagram, Transmit};
 
@@ -57,11 +58,30 @@ pub enum EngineChoice {
     Mmsg,
 }
 
-/// The engine that was picked.
+/// An engine, and what it takes to change it.
 #[derive(Debug)]
-pub enum AnyPort {
-    /// `recvmmsg`/`sendmmsg`.
+pub struct AnyPort {
+    inner: Inner,
+    config: EngineConfig,
+}
+
+#[derive(Debug)]
+enum Inner {
+    IoUring(Box<UringEngine>),
     Mmsg(Box<MmsgEngine>),
+    /// Only while one is taken apart to make the other.
+    Changing,
+}
+
+/// Does the same with whichever engine there is.
+macro_rules! with {
+    ($inner:expr, $engine:ident => $act:expr) => {
+        match $inner {
+            Inner::IoUring($engine) => $act,
+            Inner::Mmsg($engine) => $act,
+            Inner::Changing => unreachable!("a port is whole between two calls"),
+        }
+    };
 }
 
 impl AnyPort {
@@ -76,59 +96,108 @@ impl AnyPort {
         config: EngineConfig,
         pool: Pool,
     ) -> Result<Self, Reason> {
-        let _ = choice;
-        Ok(Self::Mmsg(Box::new(MmsgEngine::new(socket, config, pool))))
+        let inner = match choice {
+            EngineChoice::Mmsg => {
+                let mut engine = MmsgEngine::new(socket, config, pool);
+                engine.miss(Feature::IoUring, Reason::Disabled);
+                Inner::Mmsg(Box::new(engine))
+            }
+            EngineChoice::Auto | EngineChoice::IoUring => {
+                match UringEngine::new(socket, config, pool) {
+                    Ok(engine) => Inner::IoUring(Box::new(engine)),
+                    Err(refused) if choice == EngineChoice::IoUring => return Err(refused.reason),
+                    Err(refused) => {
+                        let Refused { reason, socket, pool } = *refused;
+                        let mut engine = MmsgEngine::new(socket, config, pool);
+                        engine.miss(Feature::IoUring, reason);
+                        Inner::Mmsg(Box::new(engine))
+                    }
+                }
+            }
+        };
+        Ok(Self { inner, config })
     }
 
     /// The socket.
     pub fn socket(&self) -> &Socket {
-        match self {
-            Self::Mmsg(engine) => engine.socket(),
-        }
+        with!(&self.inner, engine => engine.socket())
     }
 
     /// The pool that datagrams are received into.
     pub fn pool(&self) -> &Pool {
-        match self {
-            Self::Mmsg(engine) => engine.pool(),
+        with!(&self.inner, engine => engine.pool())
+    }
+
+    /// Breaks the ring, if there is one, as a bug in the kernel would.
+    ///
+    /// # Errors
+    /// If not even that can be done.
+    #[doc(hidden)]
+    pub fn break_ring(&self) -> io::Result<()> {
+        match &self.inner {
+            Inner::IoUring(engine) => engine.break_on_purpose(),
+            Inner::Mmsg(_) | Inner::Changing => Ok(()),
+        }
+    }
+
+    /// Puts the plain engine in the place of a ring that failed with `error`.
+    /// What the ring had received and not delivered goes to `sink`; what was
+    /// queued is queued again. Datagrams on the ring itself count as failed.
+    fn change(&mut self, error: &io::Error, sink: &mut Vec<Datagram>) {
+        match std::mem::replace(&mut self.inner, Inner::Changing) {
+            Inner::IoUring(engine) => {
+                let Remains { socket, pool, stats, received, queued } = engine.into_remains();
+                let mut engine = MmsgEngine::new(socket, self.config, pool).with_stats(stats);
+                let errno = error.raw_os_error().unwrap_or(0);
+                engine.miss(Feature::IoUring, Reason::Broke(errno));
+                sink.extend(received);
+                queued.into_iter().for_each(|transmit| engine.send(transmit));
+                self.inner = Inner::Mmsg(Box::new(engine));
+            }
+            other @ (Inner::Mmsg(_) | Inner::Changing) => self.inner = other,
         }
     }
 }
 
 impl Port for AnyPort {
+    #[inline]
     fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
-        match self {
-            Self::Mmsg(engine) => engine.turn(timeout, sink),
+        match &mut self.inner {
+            Inner::Mmsg(engine) => engine.turn(timeout, sink),
+            Inner::IoUring(engine) => match engine.turn(timeout, sink) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.change(&error, sink);
+                    // What is there already; the next turn waits.
+                    self.turn(Duration::ZERO, sink)
+                }
+            },
+            Inner::Changing => unreachable!("a port is whole between two calls"),
         }
     }
 
+    #[inline]
     fn send(&mut self, transmit: Transmit) {
-        match self {
-            Self::Mmsg(engine) => engine.send(transmit),
-        }
+        with!(&mut self.inner, engine => engine.send(transmit));
     }
 
+    #[inline]
     fn flush(&mut self) {
-        match self {
-            Self::Mmsg(engine) => engine.flush(),
-        }
+        with!(&mut self.inner, engine => engine.flush());
     }
 
     fn stats(&self) -> &Stats {
-        match self {
-            Self::Mmsg(engine) => engine.stats(),
-        }
+        with!(&self.inner, engine => engine.stats())
     }
 
     fn achieved(&self) -> &Achieved {
-        match self {
-            Self::Mmsg(engine) => engine.achieved(),
-        }
+        with!(&self.inner, engine => engine.achieved())
     }
 
     fn waker(&self) -> Waker {
-        match self {
-            Self::Mmsg(engine) => engine.waker(),
-        }
+        with!(&self.inner, engine => engine.waker())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,18 @@ impl Batch {
         plan.coalesce = gso.on;
     }
 
+    /// Sends one transmit that no plan holds.
+    pub(crate) fn flush_one(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        transmit: &Transmit,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) {
+        self.add_alone(fd, transmit, gso, stats);
+        self.send(fd, gso, stats);
+    }
+
     /// One transmit: a datagram, or a run of its own that may need several messages.
     #[inline]
     fn add_alone(

@@ -4,17 +4,22 @@
 mod achieved;
 mod addr;
 mod batch;
+mod bufring;
 mod cmsg;
 mod config;
 mod datagram;
 mod errors;
+mod kernel;
 mod message;
 mod mmsg;
 mod plan;
+mod ring;
 mod rx;
 mod socket;
 mod stats;
 mod sys;
+mod table;
+mod uring;
 mod waker;
 
 pub use achieved::{Achieved, Engine, Feature, Missing, Reason, TxMode};
@@ -24,4 +29,5 @@ pub use errors::{ErrorKind, Errors};
 pub use mmsg::MmsgEngine;
 pub use socket::{BufferSize, Socket, SocketConfig};
 pub use stats::Stats;
+pub use uring::{Refused, Remains, UringEngine};
 pub use waker::Waker;

@@ -28,9 +28,6 @@ use crate::waker::Waker;
 /// Failed receives a turn looks past; more would mean that nothing works.
 const FAILURES_MAX: usize = 16;
 
-const NAME_LEN: libc::socklen_t = 32;
-const _: () = assert!(NAME_LEN as usize == rx::NAME_BYTES);
-
 /// `recvmmsg`/`sendmmsg` on one socket. `!Send`, as its buffers are.
 #[derive(Debug)]
 pub struct MmsgEngine {
@@ -269,7 +266,7 @@ impl Posted {
         piece.iov_base = base.wrapping_add(rx::PAYLOAD_AT).cast();
         piece.iov_len = buf.len() - rx::PAYLOAD_AT;
         message.msg_name = base.wrapping_add(rx::NAME_AT).cast();
-        message.msg_namelen = NAME_LEN;
+        message.msg_namelen = rx::NAME_LEN;
         message.msg_iov = piece;
         message.msg_iovlen = 1;
         message.msg_control = base.wrapping_add(rx::CONTROL_AT).cast();

@@ -18,6 +18,9 @@ use crate::stats::Stats;
 
 pub(crate) const HEADER_BYTES: usize = 16;
 pub(crate) const NAME_BYTES: usize = 32;
+/// [`NAME_BYTES`] as the kernel counts them.
+pub(crate) const NAME_LEN: libc::socklen_t = 32;
+const _: () = assert!(NAME_LEN as usize == NAME_BYTES);
 pub(crate) const CONTROL_BYTES: usize = cmsg::RECEIVE_BYTES;
 pub(crate) const NAME_AT: usize = HEADER_BYTES;
 pub(crate) const CONTROL_AT: usize = NAME_AT + NAME_BYTES;

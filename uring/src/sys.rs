@@ -109,3 +109,9 @@ pub(crate) fn blank_header() -> libc::msghdr {
     // SAFETY: all zero is a message header: null pointers with lengths of zero.
     unsafe { std::mem::zeroed() }
 }
+
+/// Makes the number `fd` mean the file behind `with`.
+pub(crate) fn replace(with: BorrowedFd<'_>, fd: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::dup3(with.as_raw_fd(), fd, libc::O_CLOEXEC) }).map(drop)
+}

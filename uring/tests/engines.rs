@@ -1,41 +1,475 @@
-//! Both engines over real sockets: the same tests for each.
+//! Both engines over real sockets: the same tests for each, and for each way of sending.
 
 mod common;
 
-use common::{Kind, addr, at, collect, open, peer, pool, single};
-
+/// The tests of `suite`, once per engine and way of sending.
 macro_rules! for_every_engine {
     ($($name:ident,)*) => {
         mod mmsg {
-            $(#[test] fn $name() { super::$name(super::Kind::Mmsg); })*
+            $(#[test] fn $name() { crate::suite::$name(crate::common::Kind::Mmsg); })*
+        }
+        mod uring {
+            $(#[test] fn $name() { crate::suite::$name(crate::common::Kind::Uring); })*
+        }
+        mod uring_tx {
+            $(#[test] fn $name() { crate::suite::$name(crate::common::Kind::UringTx); })*
         }
     };
 }
 
 for_every_engine! {
     answers_leave_from_the_address_that_was_asked,
+    a_socket_of_one_address_says_it,
+    runs_come_whole_and_leave_whole,
+    without_offloads_every_datagram_is_its_own,
+    an_empty_pool_pauses_and_recovers,
+    what_does_not_fit_its_slot_is_dropped_and_counted,
+    a_wake_ends_the_wait,
+    waits_end_without_anything,
+    losses_in_the_kernel_are_counted,
+    errors_are_counted_and_nothing_breaks,
+    a_refused_offload_is_given_up_for_good,
+    a_bad_source_address_does_not_end_the_offload,
+    many_sends_in_one_flush_keep_their_order,
+    echoes_are_never_corrupted,
+    all_slots_come_home,
 }
 
-/// IPv4 and IPv6 peers of one dual-stack socket, each by the address it asked.
-fn answers_leave_from_the_address_that_was_asked(kind: Kind) {
-    let mut engine = open(kind, "[::]:0");
-    let small = pool(2048, 8);
-    for (bind, asked) in
-        [("127.0.0.1:0", "127.0.0.1"), ("127.0.0.1:0", "127.0.0.2"), ("[::1]:0", "::1")]
-    {
-        let peer = peer(bind);
-        peer.send_to(b"hello", at(&*engine, asked)).unwrap();
-        let came = collect(&mut *engine, 1);
-        assert_eq!(&came[0].buf[..], b"hello");
-        assert_eq!(came[0].path.peer, peer.local_addr().unwrap());
-        assert_eq!(came[0].path.local.ip, Some(asked.parse().unwrap()));
-        engine.send(single(&small, came[0].path, b"you too"));
-        engine.flush();
-        let mut answer = [0; 64];
-        let (len, from) = peer.recv_from(&mut answer).unwrap();
-        assert_eq!((&answer[..len], from), (&b"you too"[..], at(&*engine, asked)));
+#[cfg(test)]
+mod suite {
+    use std::collections::HashMap;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use uring::{EngineConfig, ErrorKind, Feature, Path, Reason, SocketConfig, Transmit};
+
+    use crate::common::{
+        Face, Kind, RX_SLOT_BYTES, addr, at, collect, filled, open, open_with, peer, pool,
+        set_option, single,
+    };
+
+    const SECONDS: Duration = Duration::from_secs(5);
+
+    /// Opens an engine or ends the test where there is none.
+    macro_rules! some {
+        ($open:expr) => {
+            match $open {
+                Some(engine) => engine,
+                None => return,
+            }
+        };
     }
-    assert_eq!(engine.stats().rx_packets, 3);
-    assert_eq!(engine.stats().tx_packets, 3);
-    let _ = addr("127.0.0.1:1");
+
+    /// IPv4 and IPv6 peers of one dual-stack socket, each answered by the address it asked.
+    pub(crate) fn answers_leave_from_the_address_that_was_asked(kind: Kind) {
+        let mut engine = some!(open(kind, "[::]:0"));
+        let small = pool(2048, 8);
+        let asked =
+            [("127.0.0.1:0", "127.0.0.1"), ("127.0.0.1:0", "127.0.0.2"), ("[::1]:0", "::1")];
+        for (bind, ip) in asked {
+            let peer = peer(bind);
+            peer.send_to(b"hello", at(&*engine, ip)).unwrap();
+            let came = collect(&mut *engine, 1);
+            assert_eq!(&came[0].buf[..], b"hello");
+            assert_eq!(came[0].path.peer, peer.local_addr().unwrap());
+            assert_eq!(came[0].path.local.ip, Some(ip.parse().unwrap()));
+            assert_eq!((came[0].path.local.ifindex, came[0].segment), (0, 5));
+            engine.send(single(&small, came[0].path, b"you too"));
+            engine.flush();
+            let mut answer = [0; 64];
+            let (len, from) = peer.recv_from(&mut answer).unwrap();
+            assert_eq!((&answer[..len], from), (&b"you too"[..], at(&*engine, ip)));
+        }
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        let stats = engine.stats();
+        assert_eq!((stats.rx_packets, stats.rx_messages, stats.rx_bytes), (3, 3, 15));
+        assert_eq!((stats.tx_packets, stats.tx_messages, stats.tx_bytes), (3, 3, 21));
+        assert_eq!((stats.tx_gso_segments, stats.tx_errors.total()), (0, 0));
+    }
+
+    pub(crate) fn a_socket_of_one_address_says_it(kind: Kind) {
+        for (bind, from) in [("127.0.0.3:0", "127.0.0.1:0"), ("0.0.0.0:0", "127.0.0.1:0")] {
+            let mut engine = some!(open(kind, bind));
+            let small = pool(2048, 8);
+            let (peer, ip) = (peer(from), "127.0.0.3");
+            peer.send_to(b"", at(&*engine, ip)).unwrap();
+            peer.send_to(b"x", at(&*engine, ip)).unwrap();
+            let came = collect(&mut *engine, 2);
+            assert_eq!((came[0].buf.len(), came[0].segments().count()), (0, 0));
+            assert_eq!(came[1].path.local.ip, Some(ip.parse().unwrap()));
+            engine.send(single(&small, came[0].path, b""));
+            engine.send(single(&small, came[1].path, b"y"));
+            engine.flush();
+            for want in [&b""[..], b"y"] {
+                let mut answer = [0; 8];
+                let (len, from) = peer.recv_from(&mut answer).unwrap();
+                assert_eq!((&answer[..len], from), (want, at(&*engine, ip)));
+            }
+        }
+    }
+
+    /// `count` bytes that say where they belong.
+    fn pattern(seed: usize, count: usize) -> Vec<u8> {
+        (0..count).map(|at| (seed.wrapping_mul(31) + at).to_le_bytes()[0]).collect()
+    }
+
+    /// A train of equal datagrams with a shorter last one, sent whole, comes in one
+    /// slot, and goes back out of the same slot.
+    pub(crate) fn runs_come_whole_and_leave_whole(kind: Kind) {
+        let mut engine = some!(open(kind, "[::]:0"));
+        let mut sender = some!(open(kind, "127.0.0.1:0"));
+        let small = pool(2048, 64);
+        let path = Path { peer: at(&*engine, "127.0.0.1"), local: Default::default() };
+        let sizes = [700, 700, 700, 700, 700, 700, 700, 100];
+        for (seed, size) in sizes.into_iter().enumerate() {
+            sender.send(single(&small, path, &pattern(seed, size)));
+        }
+        sender.flush();
+        let came = collect(&mut *engine, sizes.len());
+        assert_eq!(came.len(), 1, "the train stays whole");
+        assert_eq!(came[0].segment, 700);
+        for (seed, segment) in came[0].segments().enumerate() {
+            assert_eq!(segment, pattern(seed, sizes[seed]));
+        }
+        assert_eq!((engine.stats().rx_packets, engine.stats().rx_messages), (8, 1));
+        for datagram in came {
+            let (path, segment) = (datagram.path, datagram.segment);
+            engine.send(Transmit { path, buf: datagram.buf, segment });
+        }
+        engine.flush();
+        let back = collect(&mut *sender, sizes.len());
+        assert_eq!((back.len(), back[0].buf.len()), (1, 5000));
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!((engine.stats().tx_gso_segments, engine.stats().tx_messages), (8, 1));
+        assert_eq!((engine.stats().tx_packets, engine.stats().tx_bytes), (8, 5000));
+    }
+
+    pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
+        let socket =
+            SocketConfig { gro: false, gso: false, ..SocketConfig::new(addr("127.0.0.1:0")) };
+        let slots = pool(RX_SLOT_BYTES, 96);
+        let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
+        assert!(!engine.achieved().gro && !engine.achieved().gso);
+        assert_eq!(engine.achieved().reason(Feature::Gro), Some(Reason::Disabled));
+        let mut sender = some!(open(kind, "127.0.0.1:0"));
+        let large = pool(RX_SLOT_BYTES, 2);
+        let path = Path { peer: engine.socket().local_addr(), local: Default::default() };
+        let buf = filled(&large, &pattern(1, 4050));
+        sender.send(Transmit { path, buf, segment: 100 });
+        sender.flush();
+        let came = collect(&mut *engine, 41);
+        assert_eq!(came.len(), 41);
+        let whole: Vec<u8> = came.iter().flat_map(|one| one.buf.to_vec()).collect();
+        assert_eq!(whole, pattern(1, 4050));
+        // And a run in one slot leaves as datagrams.
+        let path = came[0].path;
+        engine.send(Transmit { path, buf: filled(&large, &whole), segment: 100 });
+        engine.flush();
+        let back = collect(&mut *sender, 41);
+        assert_eq!(back.iter().map(|one| one.segments().count()).sum::<usize>(), 41);
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!((engine.stats().tx_packets, engine.stats().tx_messages), (41, 41));
+    }
+
+    /// Slots held by the caller stop the receive; slots given back start it again.
+    pub(crate) fn an_empty_pool_pauses_and_recovers(kind: Kind) {
+        let slots = pool(RX_SLOT_BYTES, 4);
+        let config = EngineConfig { rx_post: 4, ..EngineConfig::default() };
+        let socket = SocketConfig::new(addr("127.0.0.1:0"));
+        let mut engine = some!(open_with(kind, &socket, config, slots));
+        let peer = peer("127.0.0.1:0");
+        for n in 0..10u8 {
+            peer.send_to(&[n], engine.socket().local_addr()).unwrap();
+        }
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            engine.turn(Duration::from_millis(5), &mut held).unwrap();
+        }
+        assert_eq!(held.iter().map(|one| one.buf[0]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(engine.pool().free(), 0);
+        assert!(engine.stats().rx_starved > 0);
+        // One at a time, then all.
+        held.remove(0);
+        let mut more = collect(&mut *engine, 1);
+        assert_eq!(more[0].buf[0], 4);
+        held.clear();
+        more.clear();
+        let rest: Vec<u8> = collect_bytes(&mut *engine, 5);
+        assert_eq!(rest, [5, 6, 7, 8, 9]);
+        assert_eq!(engine.stats().rx_kernel_drops, 0);
+    }
+
+    /// First bytes of the next `count` datagrams, each slot given back at once.
+    fn collect_bytes(engine: &mut dyn Face, count: usize) -> Vec<u8> {
+        let (mut bytes, mut sink) = (Vec::new(), Vec::new());
+        while bytes.len() < count {
+            engine.turn(SECONDS, &mut sink).unwrap();
+            assert!(!sink.is_empty(), "{} of {count}", bytes.len());
+            bytes.extend(sink.drain(..).map(|one| one.buf[0]));
+        }
+        bytes
+    }
+
+    pub(crate) fn what_does_not_fit_its_slot_is_dropped_and_counted(kind: Kind) {
+        let socket = SocketConfig::new(addr("127.0.0.1:0"));
+        let slots = pool(2048, 40);
+        let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
+        assert_eq!(engine.achieved().reason(Feature::Gro), Some(Reason::SlotSize));
+        let peer = peer("127.0.0.1:0");
+        for size in [1, 4000, 1872, 1873, 2] {
+            peer.send_to(&pattern(0, size), engine.socket().local_addr()).unwrap();
+        }
+        let came = collect(&mut *engine, 3);
+        assert_eq!(came.iter().map(|one| one.buf.len()).collect::<Vec<_>>(), [1, 1872, 2]);
+        assert_eq!((engine.stats().rx_truncated, engine.stats().rx_packets), (2, 3));
+    }
+
+    pub(crate) fn a_wake_ends_the_wait(kind: Kind) {
+        let mut engine = some!(open(kind, "127.0.0.1:0"));
+        let mut sink = Vec::new();
+        // Before the turn, and by another thread while it waits. The wait is far
+        // longer than the test may take.
+        engine.waker().wake();
+        engine.turn(Duration::from_secs(1000), &mut sink).unwrap();
+        for round in 1..20 {
+            let waker = engine.waker();
+            let thread = std::thread::spawn(move || waker.wake());
+            engine.turn(Duration::from_secs(1000), &mut sink).unwrap();
+            thread.join().unwrap();
+            assert!(engine.stats().wakes > round, "every turn ended by a wake");
+        }
+        assert!(sink.is_empty());
+    }
+
+    pub(crate) fn waits_end_without_anything(kind: Kind) {
+        let mut engine = some!(open(kind, "127.0.0.1:0"));
+        let mut sink = Vec::new();
+        for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(20)] {
+            engine.turn(timeout, &mut sink).unwrap();
+        }
+        assert!(sink.is_empty());
+        // A wait without end is one that a datagram ends.
+        let peer = peer("127.0.0.1:0");
+        peer.send_to(b"x", engine.socket().local_addr()).unwrap();
+        engine.turn(Duration::MAX, &mut sink).unwrap();
+        assert_eq!(sink.len(), 1);
+    }
+
+    pub(crate) fn losses_in_the_kernel_are_counted(kind: Kind) {
+        let socket = SocketConfig { rcvbuf_bytes: 8192, ..SocketConfig::new(addr("127.0.0.1:0")) };
+        let slots = pool(RX_SLOT_BYTES, 64);
+        let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
+        let peer = peer("127.0.0.1:0");
+        for _ in 0..2000 {
+            peer.send_to(&[7; 500], engine.socket().local_addr()).unwrap();
+        }
+        let mut came = 0;
+        for _ in 0..2100 {
+            let mut sink = Vec::new();
+            engine.turn(Duration::from_millis(1), &mut sink).unwrap();
+            if sink.is_empty() {
+                break;
+            }
+            came += sink.len() as u64;
+        }
+        // The count comes with the next datagram that is received.
+        peer.send_to(b"last", engine.socket().local_addr()).unwrap();
+        came += collect(&mut *engine, 1).len() as u64;
+        assert_eq!((came, engine.stats().rx_packets), (came, came));
+        assert_eq!(engine.stats().rx_kernel_drops, 2001 - came);
+    }
+
+    pub(crate) fn errors_are_counted_and_nothing_breaks(kind: Kind) {
+        let mut engine = some!(open(kind, "0.0.0.0:0"));
+        let large = pool(RX_SLOT_BYTES, 8);
+        let peer = peer("127.0.0.1:0");
+        let to = |peer: SocketAddr| Path { peer, local: Default::default() };
+        let mut nowhere = to(peer.local_addr().unwrap());
+        nowhere.local.ip = Some("203.0.113.77".parse().unwrap());
+        engine.send(single(&large, nowhere, b"from an address that is not ours"));
+        engine.send(single(&large, to(addr("255.255.255.255:9")), b"to everybody, unasked"));
+        engine.send(single(&large, to(addr("[::1]:9")), b"to the other family"));
+        engine.send(single(&large, to(peer.local_addr().unwrap()), &[1; 65_530]));
+        engine.send(single(&large, to(peer.local_addr().unwrap()), b"and one that works"));
+        engine.flush();
+        let mut bytes = [0; 64];
+        let (len, _) = peer.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"and one that works");
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        let errors = &engine.stats().tx_errors;
+        assert_eq!(errors.count(ErrorKind::TooLarge), 1);
+        assert_eq!(errors.count(ErrorKind::Denied), 1);
+        assert_eq!((errors.total(), engine.stats().tx_packets), (4, 1), "{errors:?}");
+        assert_eq!(large.free(), large.slots());
+        // Nobody listens there; the refusal, whenever it comes, fails no turn.
+        let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for _ in 0..3 {
+            engine.send(single(&large, to(gone), b"anybody?"));
+            engine.turn(Duration::from_millis(5), &mut Vec::new()).unwrap();
+        }
+        peer.send_to(b"alive", at(&*engine, "127.0.0.1")).unwrap();
+        assert_eq!(&collect(&mut *engine, 1)[0].buf[..], b"alive");
+    }
+
+    /// A socket that may not checksum is refused coalesced sends by the kernel itself.
+    pub(crate) fn a_refused_offload_is_given_up_for_good(kind: Kind) {
+        let mut engine = some!(open(kind, "127.0.0.1:0"));
+        set_option(&*engine, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
+        let small = pool(2048, 16);
+        let peer = peer("127.0.0.1:0");
+        let path = Path { peer: peer.local_addr().unwrap(), local: Default::default() };
+        assert!(engine.achieved().gso);
+        for round in 0..3u8 {
+            for n in 0..5u8 {
+                engine.send(single(&small, path, &[round * 5 + n; 300]));
+            }
+            engine.flush();
+            engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        }
+        let mut bytes = [0; 2048];
+        for n in 0..15u8 {
+            assert_eq!(peer.recv(&mut bytes).unwrap(), 300);
+            assert_eq!(bytes[0], n, "what was refused is sent again, in order");
+        }
+        assert!(!engine.achieved().gso);
+        let reason = engine.achieved().reason(Feature::Gso);
+        assert_eq!(reason, Some(Reason::Refused(libc::EINVAL)));
+        assert_eq!((engine.stats().tx_packets, engine.stats().tx_messages), (15, 15));
+        assert_eq!(engine.stats().tx_errors.total(), 0);
+        assert_eq!(small.free(), small.slots());
+    }
+
+    /// The same error number for another reason: no stranger switches coalescing off.
+    pub(crate) fn a_bad_source_address_does_not_end_the_offload(kind: Kind) {
+        let mut engine = some!(open(kind, "0.0.0.0:0"));
+        let small = pool(2048, 16);
+        let mut path = Path { peer: addr("127.0.0.1:9"), local: Default::default() };
+        path.local.ip = Some("203.0.113.77".parse().unwrap());
+        for _ in 0..4 {
+            engine.send(single(&small, path, &[1; 100]));
+        }
+        engine.flush();
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert!(engine.achieved().gso);
+        assert_eq!((engine.stats().tx_errors.total(), engine.stats().tx_packets), (4, 0));
+        assert_eq!(small.free(), small.slots());
+    }
+
+    /// More than every table holds, to interleaved peers, one by one and in runs.
+    pub(crate) fn many_sends_in_one_flush_keep_their_order(kind: Kind) {
+        let config = EngineConfig { tx_batch: 8, ..EngineConfig::default() };
+        let socket = SocketConfig::new(addr("127.0.0.1:0"));
+        let mut engine = some!(open_with(kind, &socket, config, pool(RX_SLOT_BYTES, 40)));
+        let small = pool(2048, 64);
+        let peers: Vec<_> = (0..5).map(|_| peer("127.0.0.1:0")).collect();
+        for n in 0..200usize {
+            let to = peers[(n * 7) % peers.len()].local_addr().unwrap();
+            let path = Path { peer: to, local: Default::default() };
+            engine.send(single(&small, path, &[u8::try_from(n).unwrap(); 60][..50 + n % 2]));
+        }
+        engine.flush();
+        for (index, peer) in peers.iter().enumerate() {
+            let mut bytes = [0; 100];
+            for n in (0..200).filter(|n| (n * 7) % peers.len() == index) {
+                assert_eq!(peer.recv(&mut bytes).unwrap(), 50 + n % 2);
+                assert_eq!(usize::from(bytes[0]), n);
+            }
+        }
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!(engine.stats().tx_packets, 200);
+        assert_eq!(small.free(), small.slots());
+    }
+
+    const ECHOES: u64 = 100_000;
+
+    /// Peers that send numbered datagrams of every size and check what comes back.
+    fn echo_peer(to: SocketAddr, id: u64, count: u64) -> (u64, u64) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let (mut back, mut wrong, mut bytes) = (0, 0, [0; 4096]);
+        let expected = |n: u64| {
+            let mut datagram = [id.to_ne_bytes(), n.to_ne_bytes()].concat();
+            let size = (n * 37 + id * 11) % 1400;
+            datagram.extend((0..size).map(|at| (n ^ at).to_le_bytes()[0]));
+            datagram
+        };
+        for lot in 0..count / 20 {
+            for n in lot * 20..(lot + 1) * 20 {
+                socket.send_to(&expected(n), to).unwrap();
+            }
+            for _ in 0..20 {
+                let Ok(len) = socket.recv(&mut bytes) else { break };
+                let number = bytes[8..16].try_into().map(u64::from_ne_bytes).unwrap();
+                wrong += u64::from(bytes[..len] != expected(number));
+                back += 1;
+            }
+        }
+        (back, wrong)
+    }
+
+    /// 10^5 datagrams of four peers: some may be lost, none may be wrong.
+    pub(crate) fn echoes_are_never_corrupted(kind: Kind) {
+        let mut engine = some!(open(kind, "[::]:0"));
+        let small = pool(2048, 64);
+        let to = at(&*engine, "127.0.0.1");
+        let done = Arc::new(AtomicBool::new(false));
+        let (finished, waker) = (done.clone(), engine.waker());
+        let peers = std::thread::spawn(move || {
+            let peer = |id| std::thread::spawn(move || echo_peer(to, id, ECHOES / 4));
+            let threads: Vec<_> = (0..4).map(peer).collect();
+            let ends: Vec<_> = threads.into_iter().map(|peer| peer.join().unwrap()).collect();
+            finished.store(true, Ordering::Release);
+            waker.wake();
+            ends
+        });
+        let mut sink = Vec::new();
+        let mut by_peer: HashMap<SocketAddr, u64> = HashMap::new();
+        while !done.load(Ordering::Acquire) {
+            engine.turn(SECONDS, &mut sink).unwrap();
+            for datagram in sink.drain(..) {
+                *by_peer.entry(datagram.path.peer).or_default() += 1;
+                // By copy and by handing the slot on, in turns.
+                let (path, segment) = (datagram.path, datagram.segment);
+                if engine.stats().rx_messages % 2 == 0 && segment == datagram.buf.len() {
+                    engine.send(single(&small, path, &datagram.buf));
+                } else {
+                    engine.send(Transmit { path, buf: datagram.buf, segment });
+                }
+            }
+            engine.flush();
+        }
+        let ends = peers.join().unwrap();
+        let (back, wrong) = ends.iter().fold((0, 0), |sum, end| (sum.0 + end.0, sum.1 + end.1));
+        assert_eq!((wrong, by_peer.len()), (0, 4));
+        assert!(back > ECHOES * 9 / 10, "{back} of {ECHOES} came back");
+        engine.turn(Duration::ZERO, &mut sink).unwrap();
+        let stats = engine.stats();
+        assert_eq!(stats.tx_packets + stats.tx_errors.total(), stats.rx_packets);
+        assert_eq!(small.free(), small.slots());
+    }
+
+    /// Whatever is under way when an engine is dropped: its slots come home.
+    pub(crate) fn all_slots_come_home(kind: Kind) {
+        for held in [0, 3] {
+            let small = pool(2048, 32);
+            let mut engine = some!(open(kind, "127.0.0.1:0"));
+            let peer = peer("127.0.0.1:0");
+            let path = Path { peer: peer.local_addr().unwrap(), local: Default::default() };
+            for _ in 0..20 {
+                peer.send_to(b"in", engine.socket().local_addr()).unwrap();
+                engine.send(single(&small, path, b"out"));
+            }
+            let mut sink = collect(&mut *engine, 20);
+            sink.truncate(held);
+            for _ in 0..7 {
+                peer.send_to(b"never taken", engine.socket().local_addr()).unwrap();
+                engine.send(single(&small, path, b"never flushed"));
+            }
+            drop(engine);
+            assert_eq!(small.free(), small.slots());
+            assert!(sink.iter().all(|one| &one.buf[..] == b"in"), "held slots stay readable");
+        }
+    }
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use bufpool::{Buf, Hugepages, Pool, PoolConfig};
 use uring::{
     Achieved, Datagram, EngineConfig, MmsgEngine, Path, Socket, SocketConfig, Stats, Transmit,
-    Waker,
+    TxMode, UringEngine, Waker,
 };
 
 /// Every engine under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Mmsg,
+    Uring,
+    UringTx,
 }
 
 /// The face both engines have.
@@ -60,6 +62,7 @@ macro_rules! face {
     };
 }
 face!(MmsgEngine);
+face!(UringEngine);
 
 pub(crate) const RX_SLOT_BYTES: usize = 68 * 1024;
 
@@ -69,21 +72,32 @@ pub(crate) fn pool(slot_bytes: usize, slots: usize) -> Pool {
     Pool::new(config).expect("memory for a test")
 }
 
+/// An engine of `kind`; `None`, said on stderr, where the system forbids io_uring.
 pub(crate) fn open_with(
     kind: Kind,
-    socket: Socket,
+    socket: &SocketConfig,
     config: EngineConfig,
     pool: Pool,
-) -> Box<dyn Face> {
-    match kind {
-        Kind::Mmsg => Box::new(MmsgEngine::new(socket, config, pool)),
+) -> Option<Box<dyn Face>> {
+    let socket = Socket::bind(socket).expect("a free port");
+    let tx = match kind {
+        Kind::Mmsg => return Some(Box::new(MmsgEngine::new(socket, config, pool))),
+        Kind::Uring => TxMode::Auto,
+        Kind::UringTx => TxMode::Uring,
+    };
+    match UringEngine::new(socket, EngineConfig { tx, ..config }, pool) {
+        Ok(engine) => Some(Box::new(engine)),
+        Err(refused) => {
+            eprintln!("skipped: no io_uring here: {}", refused.reason);
+            None
+        }
     }
 }
 
 /// An engine on `listen` with the sizes of production.
-pub(crate) fn open(kind: Kind, listen: &str) -> Box<dyn Face> {
-    let socket = Socket::bind(&SocketConfig::new(addr(listen))).expect("a free port");
-    open_with(kind, socket, EngineConfig::default(), pool(RX_SLOT_BYTES, 96))
+pub(crate) fn open(kind: Kind, listen: &str) -> Option<Box<dyn Face>> {
+    let config = EngineConfig::default();
+    open_with(kind, &SocketConfig::new(addr(listen)), config, pool(RX_SLOT_BYTES, 96))
 }
 
 pub(crate) fn addr(text: &str) -> SocketAddr {

@@ -1,0 +1,130 @@
+//! One port over real sockets while its engine changes.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use bufpool::{Hugepages, PoolConfig};
+
+use super::*;
+use crate::limits::RX_SLOT_BYTES;
+use crate::net::{Local, Path};
+
+const WAIT: Duration = Duration::from_secs(5);
+
+fn pool(slot_bytes: usize, slots: usize) -> Pool {
+    let hugepages = Hugepages::Off;
+    Pool::new(PoolConfig { slot_bytes, slots, headroom: 0, hugepages, prefault: false }).unwrap()
+}
+
+fn open(choice: EngineChoice, tx: TxMode) -> Result<AnyPort, Reason> {
+    let socket = Socket::bind(&SocketConfig::new("127.0.0.1:0".parse().unwrap())).unwrap();
+    let config = EngineConfig { tx, ..EngineConfig::default() };
+    AnyPort::open(choice, socket, config, pool(RX_SLOT_BYTES, 96))
+}
+
+fn peer() -> UdpSocket {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(WAIT)).unwrap();
+    peer
+}
+
+fn transmit(pool: &Pool, peer: SocketAddr, bytes: &[u8]) -> Transmit {
+    let mut buf = pool.take().unwrap();
+    assert!(buf.extend(bytes));
+    Transmit { path: Path { peer, local: Local::default() }, buf, segment: bytes.len() }
+}
+
+/// What arrives until `count` datagrams came.
+fn receive(port: &mut AnyPort, count: usize) -> Vec<Vec<u8>> {
+    let mut sink = Vec::new();
+    while sink.len() < count {
+        let before = sink.len();
+        port.turn(WAIT, &mut sink).unwrap();
+        assert!(sink.len() > before, "{before} of {count}");
+    }
+    sink.iter().map(|one| one.buf.to_vec()).collect()
+}
+
+#[test]
+fn the_choice_is_kept_or_refused_with_a_reason() {
+    let port = open(EngineChoice::Mmsg, TxMode::Auto).unwrap();
+    assert_eq!(port.achieved().engine, Engine::Mmsg);
+    assert_eq!(port.achieved().reason(Feature::IoUring), Some(Reason::Disabled));
+    let auto = open(EngineChoice::Auto, TxMode::Auto).unwrap();
+    match open(EngineChoice::IoUring, TxMode::Auto) {
+        Ok(port) => {
+            assert_eq!(port.achieved().engine, Engine::IoUring);
+            assert_eq!(auto.achieved().engine, Engine::IoUring);
+        }
+        Err(reason) => {
+            assert_eq!(auto.achieved().engine, Engine::Mmsg);
+            assert_eq!(auto.achieved().reason(Feature::IoUring), Some(reason));
+        }
+    }
+}
+
+/// The ring breaks with datagrams waiting in both directions; all arrive, on the same port.
+fn a_broken_ring_is_replaced(tx: TxMode) {
+    let Ok(mut port) = open(EngineChoice::IoUring, tx) else { return };
+    let (peer, small) = (peer(), pool(2048, 64));
+    let (here, there) = (port.socket().local_addr(), peer.local_addr().unwrap());
+    let waker = port.waker();
+    peer.send_to(b"before", here).unwrap();
+    assert_eq!(receive(&mut port, 1), [b"before"]);
+    port.send(transmit(&small, there, b"sent by the ring"));
+    port.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+    let slots = port.pool().slots();
+
+    port.break_ring().unwrap();
+    port.send(transmit(&small, there, b"queued when it broke"));
+    peer.send_to(b"waiting when it broke", here).unwrap();
+    assert_eq!(receive(&mut port, 1), [b"waiting when it broke"]);
+    port.send(transmit(&small, there, b"sent without"));
+    port.flush();
+
+    assert_eq!(port.achieved().engine, Engine::Mmsg);
+    let reason = port.achieved().reason(Feature::IoUring);
+    assert!(matches!(reason, Some(Reason::Broke(_))), "{reason:?}");
+    let mut bytes = [0; 64];
+    let mut came = vec!["sent by the ring", "queued when it broke", "sent without"];
+    if tx == TxMode::Uring {
+        // It was on the ring already: lost, and counted.
+        came.remove(1);
+    }
+    for want in &came {
+        let len = peer.recv(&mut bytes).unwrap();
+        assert_eq!(std::str::from_utf8(&bytes[..len]).unwrap(), *want);
+    }
+    // The counters go on, the waker still works, no slot is lost.
+    assert_eq!((port.stats().rx_packets, port.stats().tx_packets), (2, came.len() as u64));
+    assert_eq!(port.stats().tx_errors.total(), 3 - came.len() as u64);
+    waker.wake();
+    port.turn(Duration::from_secs(1000), &mut Vec::new()).unwrap();
+    assert_eq!(port.stats().wakes, 1);
+    let posted = EngineConfig::default().rx_post;
+    assert_eq!(port.pool().free(), slots - posted);
+    assert_eq!(small.free(), small.slots());
+}
+
+#[test]
+fn a_ring_that_breaks_is_replaced() {
+    a_broken_ring_is_replaced(TxMode::Sendmmsg);
+}
+
+#[test]
+fn a_ring_that_breaks_with_sends_on_it_is_replaced() {
+    a_broken_ring_is_replaced(TxMode::Uring);
+}
+
+#[test]
+fn a_port_is_as_good_after_the_change() {
+    let Ok(mut port) = open(EngineChoice::Auto, TxMode::Auto) else { return };
+    let peer = peer();
+    let here = port.socket().local_addr();
+    port.break_ring().unwrap();
+    for lot in 0..50u8 {
+        (0..20u8).for_each(|n| drop(peer.send_to(&[lot, n], here).unwrap()));
+        let want: Vec<Vec<u8>> = (0..20).map(|n| vec![lot, n]).collect();
+        assert_eq!(receive(&mut port, 20), want);
+    }
+    assert_eq!(port.stats().rx_packets, 1000);
+}

@@ -1,0 +1,326 @@
+//! Everything the kernel may touch on its own: the ring, the slots and messages
+//! lent to it, and the order in which they end.
+//!
+//! Dropping it cancels what is under way, waits for the last completions, closes
+//! the ring, and only then takes the slots home. Slots whose end was not seen
+//! stay lent for good (their memory with them) unless the ring is of the kind
+//! whose work runs only inside our own `enter`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use bufpool::{Buf, Pool};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::achieved::{Feature, Missing, Reason};
+use crate::batch::{self, Gso};
+use crate::bufring::{self, BufRing};
+use crate::datagram::Transmit;
+use crate::errors::ErrorKind;
+use crate::message::Addressing;
+use crate::ring::{self, Ring};
+use crate::rx;
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::sys;
+use crate::table::Table;
+
+/// What an entry was for, in its user data.
+const RECEIVE: u64 = 1;
+const WAKE: u64 = 2;
+const CANCEL: u64 = 3;
+/// A send; the row of the table is added.
+const SEND: u64 = 1 << 32;
+
+/// Rounds of waiting for the last completions, and the length of one.
+const CLOSING: (u32, Duration) = (50, Duration::from_millis(20));
+
+/// Index of the socket and of the waker among the registered files.
+const SOCKET: Fixed = Fixed(0);
+const WAKER: Fixed = Fixed(1);
+
+/// How entries name the socket and the waker.
+#[derive(Clone, Copy, Debug)]
+enum Files {
+    Registered,
+    Plain { socket: Fd, waker: Fd },
+}
+
+/// What a completion brought.
+pub(crate) enum Event {
+    /// A filled slot and the number of bytes in it.
+    Received(Buf, usize),
+    /// A receive failed, with this error number.
+    ReceiveFailed(i32),
+    /// Another thread woke us.
+    Woken,
+    /// A send ended; it is counted already.
+    Sent,
+    /// Nothing of interest.
+    Nothing,
+}
+
+pub(crate) struct Kernel {
+    // Order matters: the ring is closed before what it may touch goes.
+    ring: Ring,
+    lent: Lent,
+    files: Files,
+    /// Lengths of name and control data in a slot, as the receive is told.
+    shape: Box<libc::msghdr>,
+    receiving: bool,
+    watching: bool,
+    closed: bool,
+}
+
+/// What the kernel may touch; the ring is closed when this is dropped.
+struct Lent {
+    slots: BufRing,
+    sends: Table,
+    /// Whether the kernel is done with all of it.
+    settled: bool,
+}
+
+impl Kernel {
+    /// A ring for `socket`, its waker, and the slots of `pool`.
+    pub(crate) fn new(
+        socket: &Socket,
+        pool: &Pool,
+        (posted, sends): (usize, u32),
+        missing: &mut Vec<Missing>,
+    ) -> Result<Self, Reason> {
+        let ring = Ring::new(sends.next_power_of_two().max(8), missing)?;
+        let slots = BufRing::new(pool, posted).map_err(|error| ring::why(&error))?;
+        slots.register(ring.io()).map_err(|error| ring::why(&error))?;
+        let files = register_files(&ring, socket, missing);
+        let mut shape = Box::new(sys::blank_header());
+        shape.msg_namelen = rx::NAME_LEN;
+        shape.msg_controllen = rx::CONTROL_BYTES as _;
+        let lent = Lent { slots, sends: Table::new(sends), settled: ring.deferred };
+        Ok(Self { ring, lent, files, shape, receiving: false, watching: false, closed: false })
+    }
+
+    pub(crate) fn registered_file(&self) -> bool {
+        matches!(self.files, Files::Registered)
+    }
+
+    /// Posts free slots and starts what is not running: the receive, if there is
+    /// any slot to receive into, and the watch for the waker.
+    #[inline]
+    pub(crate) fn arm(&mut self, pool: &Pool, stats: &mut Stats) -> io::Result<()> {
+        if !self.lent.slots.refill(pool) {
+            stats.rx_starved += 1;
+        } else if !self.receiving {
+            let entry = self.receive_entry();
+            // SAFETY: `shape` is boxed and lives as long as the ring; the slots are lent.
+            unsafe { self.ring.push(&entry) }?;
+            self.receiving = true;
+        }
+        if !self.watching {
+            let entry = self.watch_entry();
+            // SAFETY: the entry points to nothing.
+            unsafe { self.ring.push(&entry) }?;
+            self.watching = true;
+        }
+        Ok(())
+    }
+
+    /// Queues a message of `transmits`; without room for it they are lost, with `EAGAIN`.
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        addressing: Addressing,
+        transmits: impl Iterator<Item = Transmit>,
+    ) -> io::Result<()> {
+        let Some((row, header)) = self.lent.sends.park(addressing, transmits) else {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        };
+        // Without DONTWAIT a full socket buffer would park the entry in the kernel.
+        let flags = libc::MSG_DONTWAIT as u32;
+        let entry = match self.files {
+            Files::Registered => opcode::SendMsg::new(SOCKET, header).flags(flags).build(),
+            Files::Plain { socket, .. } => {
+                opcode::SendMsg::new(socket, header).flags(flags).build()
+            }
+        };
+        // SAFETY: the table keeps the row until its completion is taken.
+        unsafe { self.ring.push(&entry.user_data(SEND | u64::from(row))) }
+    }
+
+    pub(crate) fn sends_full(&self) -> bool {
+        self.lent.sends.is_full()
+    }
+
+    /// Whether there is something to take without entering the kernel.
+    #[inline]
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.ring.has_completions() && !self.ring.has_submissions() && !self.ring.overflowed()
+    }
+
+    /// Submits, and waits for a completion or the end of `timeout`.
+    #[inline]
+    pub(crate) fn enter(&mut self, timeout: Duration, stats: &mut Stats) -> io::Result<()> {
+        stats.syscalls += 1;
+        stats.cq_overflows += u64::from(self.ring.overflowed());
+        let wait = !timeout.is_zero() && !self.ring.has_completions();
+        self.ring.enter(u32::from(wait), timeout)
+    }
+
+    /// Takes the next completion.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        socket: &Socket,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) -> Option<Event> {
+        let cqe = self.ring.next()?;
+        Some(match cqe.user_data() {
+            RECEIVE => self.received(&cqe, stats),
+            WAKE => {
+                self.watching = cqueue::more(cqe.flags());
+                Event::Woken
+            }
+            send if send & SEND != 0 => {
+                let row = u32::try_from(send & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+                let retry = (socket.as_fd(), gso);
+                // SAFETY: this is the row's completion.
+                unsafe { self.lent.sends.complete(row, cqe.result(), retry, stats) };
+                Event::Sent
+            }
+            _ => Event::Nothing,
+        })
+    }
+
+    #[inline]
+    fn received(&mut self, cqe: &cqueue::Entry, stats: &mut Stats) -> Event {
+        if !cqueue::more(cqe.flags()) {
+            self.receiving = false;
+            stats.rx_rearms += 1;
+        }
+        let buf = cqueue::buffer_select(cqe.flags()).and_then(|bid| {
+            // SAFETY: this completion names the slot.
+            unsafe { self.lent.slots.take(bid) }
+        });
+        match (usize::try_from(cqe.result()), buf) {
+            (Ok(bytes), Some(buf)) => Event::Received(buf, bytes),
+            (Ok(_), None) => Event::Nothing,
+            (Err(_), _) => Event::ReceiveFailed(-cqe.result()),
+        }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn receive_entry(&self) -> squeue::Entry {
+        let shape = &raw const *self.shape;
+        let entry = match self.files {
+            Files::Registered => opcode::RecvMsgMulti::new(SOCKET, shape, bufring::GROUP).build(),
+            Files::Plain { socket, .. } => {
+                opcode::RecvMsgMulti::new(socket, shape, bufring::GROUP).build()
+            }
+        };
+        entry.user_data(RECEIVE)
+    }
+
+    fn watch_entry(&self) -> squeue::Entry {
+        let events = libc::POLLIN as u32;
+        let entry = match self.files {
+            Files::Registered => opcode::PollAdd::new(WAKER, events).multi(true).build(),
+            Files::Plain { waker, .. } => opcode::PollAdd::new(waker, events).multi(true).build(),
+        };
+        entry.user_data(WAKE)
+    }
+
+    /// Whether anything of ours is still under way in the kernel.
+    fn is_quiet(&self) -> bool {
+        !self.receiving && !self.watching && self.lent.sends.is_idle()
+    }
+
+    /// Ends everything; what was on its way out and is not known to have left is lost.
+    pub(crate) fn close(mut self, stats: &mut Stats) {
+        self.lent.settled |= self.settle(stats).is_ok();
+        stats.tx_errors.add(ErrorKind::Other, self.lent.sends.datagrams());
+        self.closed = true;
+    }
+
+    /// Cancels everything and takes completions until nothing is under way.
+    fn settle(&mut self, stats: &mut Stats) -> io::Result<()> {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(CANCEL);
+        // SAFETY: the entry points to nothing.
+        unsafe { self.ring.push(&cancel) }?;
+        for _ in 0..CLOSING.0 {
+            self.ring.enter(1, CLOSING.1)?;
+            while let Some(cqe) = self.ring.next() {
+                self.forget(&cqe, stats);
+            }
+            if self.is_quiet() {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// A completion that comes while closing: what it names goes home.
+    fn forget(&mut self, cqe: &cqueue::Entry, stats: &mut Stats) {
+        let data = cqe.user_data();
+        if data == RECEIVE {
+            drop(self.received(cqe, stats));
+        } else if data == WAKE {
+            self.watching = cqueue::more(cqe.flags());
+        } else if data & SEND != 0 {
+            let row = u32::try_from(data & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+            // SAFETY: this is the row's completion.
+            match unsafe { self.lent.sends.release(row) } {
+                Some(content) if cqe.result() >= 0 => batch::count_sent(stats, &content),
+                Some(content) => {
+                    let error = io::Error::from_raw_os_error(-cqe.result());
+                    batch::count_failed(stats, &content, &error);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.lent.settled |= self.settle(&mut Stats::default()).is_ok();
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.settled {
+            // SAFETY: the ring is closed (fields drop in order), and either nothing was under way
+            // any more or its work ran only inside our `enter`, which nobody calls again.
+            unsafe { self.slots.reclaim() };
+            // SAFETY: as above.
+            unsafe { self.sends.reclaim() };
+        }
+    }
+}
+
+/// Registers the socket and the waker, so that entries need no look-up.
+fn register_files(ring: &Ring, socket: &Socket, missing: &mut Vec<Missing>) -> Files {
+    let (fd, waker) = (socket.as_fd().as_raw_fd(), socket.wake_source().fd().as_raw_fd());
+    match ring.io().submitter().register_files(&[fd, waker]) {
+        Ok(()) => Files::Registered,
+        Err(error) => {
+            let reason = ring::why(&error);
+            missing.push(Missing { feature: Feature::RegisteredFile, reason });
+            Files::Plain { socket: Fd(fd), waker: Fd(waker) }
+        }
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ring, lent, files, .. } = self;
+        write!(f, "{ring:?} {:?} {:?} {files:?}", lent.slots, lent.sends)
+    }
+}
