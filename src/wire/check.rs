@@ -13,11 +13,25 @@ use crate::limits::SHIM_BYTES;
 /// What this side takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Requests, notices and hints that have a handler; every other type is
-    /// UNSUPPORTED. A router's has none that only routers send.
+    /// Requests, notices and hints that have a handler; every other is UNSUPPORTED.
     pub handled: KindSet,
     /// Largest plaintext, shim included.
     pub plaintext_max: usize,
+}
+
+impl Rules {
+    /// A router's, with handlers for these types.
+    ///
+    /// # Panics
+    /// If one is among them that only routers send.
+    pub const fn of_router(handled: &[Kind], plaintext_max: usize) -> Self {
+        let mut i = 0;
+        while i < handled.len() {
+            assert!(!handled[i].from_router_only(), "no peer may send it");
+            i += 1;
+        }
+        Self { handled: KindSet::of(handled), plaintext_max }
+    }
 }
 
 /// What is to be done with a frame.

@@ -87,7 +87,7 @@ impl Header {
     /// The same header for one chunk of `stream`.
     #[must_use]
     pub const fn chunk(self, stream: u32, more: bool) -> Self {
-        let flags = if more { self.flags.with(Flags::MORE_CHUNKS) } else { self.flags };
+        let flags = Flags(self.flags.0 & !Flags::MORE_CHUNKS.0 | (more as u8) << 1);
         Self { flags, stream, ..self }
     }
 

@@ -1,0 +1,22 @@
+//! The wire protocol's bytes: the page's layout, and the borrowed readers and
+//! direct writers against the types generated from the schema.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+#[path = "codec/addresses.rs"]
+mod addresses;
+#[path = "codec/agreement.rs"]
+mod agreement;
+#[path = "codec/chunks.rs"]
+mod chunks;
+#[path = "codec/golden.rs"]
+mod golden;
+#[path = "codec/oracle.rs"]
+mod oracle;
+#[path = "codec/order.rs"]
+mod order;
+#[path = "codec/refusals.rs"]
+mod refusals;
+#[path = "codec/shim.rs"]
+mod shim;
+#[path = "codec/values.rs"]
+mod values;
