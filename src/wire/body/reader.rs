@@ -26,8 +26,9 @@ impl<'a> Fields<'a> {
         Self(body)
     }
 
-    /// Tag and value of the next field.
-    #[inline]
+    /// Tag and value of the next field. Not inlined, the result would go through
+    /// memory: twice the time for an answer of sixteen peers.
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, BodyError> {
         if self.0.is_empty() {
             return Ok(None);
