@@ -94,9 +94,12 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn judge_request(&self, kind: Kind, identified: bool) -> Verdict {
-        let unsupported = self.version != VERSION || !self.rules.handled.contains(kind);
-        let fault =
-            if unsupported { Some(Code::Unsupported) } else { self.of_frame(kind, identified) };
+        // Version and type refuse with the same code: their order does not show.
+        let fault = if self.rules.handled.contains(kind) {
+            self.of_frame(kind, identified)
+        } else {
+            Some(Code::Unsupported)
+        };
         match (fault, kind.role()) {
             (None, _) => Verdict::Request(kind, kind.class().declared(self.header.qos)),
             (Some(_), Role::Hint) => Verdict::Ignore(Drop::Unanswerable),

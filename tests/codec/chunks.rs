@@ -60,6 +60,13 @@ proptest! {
     }
 
     #[test]
+    fn what_fits_exactly_fits(entries in entries()) {
+        let all = body(&entries, 1 << 16, None).unwrap().len();
+        prop_assert_eq!(fitting(slices(&entries), all), entries.len());
+        prop_assert_eq!(Chunks::plan(slices(&entries), all.max(300)).map(|plan| plan.len()), Ok(1));
+    }
+
+    #[test]
     fn as_many_as_fit_are_as_many_as_can_be_pushed(entries in entries(), room in 0_usize..1500) {
         let count = fitting(slices(&entries), room);
         prop_assert!(body(&entries[..count], room, None).is_ok());

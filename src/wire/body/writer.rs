@@ -7,7 +7,8 @@ use prost::encoding::{WireType, encoded_len_varint, key_len};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overflow;
 
-/// A body in the making.
+/// A body in the making. A single field that does not fit leaves it as it was;
+/// a sub-message that does not fit spoils it.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut [u8],
@@ -84,22 +85,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A sub-message that `fields` writes; empty ones are written. On overflow
-    /// nothing of it stays.
+    /// A sub-message that `fields` writes; empty ones are written.
     pub fn message(
-        &mut self,
-        tag: u32,
-        fields: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
-    ) -> Result<(), Overflow> {
-        let start = self.len;
-        let written = self.message_or_part(tag, fields);
-        if written.is_err() {
-            self.len = start;
-        }
-        written
-    }
-
-    fn message_or_part(
         &mut self,
         tag: u32,
         fields: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
