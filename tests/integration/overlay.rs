@@ -1,0 +1,50 @@
+//! Who is listed, and in what order.
+
+use molia_router::ids::PeerId;
+
+use super::server::{identity, on_every_engine};
+
+#[test]
+fn listed_peers_are_found_closest_first_in_as_many_chunks_as_it_takes() {
+    on_every_engine(|server| {
+        let identities: Vec<_> = (0..30).map(|n| identity(100 + n)).collect();
+        let peers: Vec<_> =
+            identities.iter().map(|identity| server.connect_as(identity)).collect();
+        let mut asking = server.connect();
+        asking.negotiate(None).unwrap();
+        for (seed, (limit, expected)) in (0u8..).zip([(0, 8), (1, 1), (8, 8), (16, 16), (99, 16)]) {
+            let target = PeerId([seed.wrapping_mul(77); 32]);
+            let found = asking.find_node(&target, limit).unwrap();
+            let mut closest: Vec<_> = identities.iter().map(|it| it.peer_id()).collect();
+            closest.sort_by_key(|id| id.distance(&target));
+            closest.truncate(expected);
+            let ids: Vec<_> = found.iter().map(|found| found.peer).collect();
+            assert_eq!(ids, closest, "limit {limit}");
+        }
+        let target = identities[7].peer_id();
+        let found = asking.find_node(&target, 1).unwrap().remove(0);
+        assert_eq!(found.key, identities[7].wg_key());
+        assert_eq!(found.addresses, [peers[7].local_address().unwrap()]);
+    });
+}
+
+#[test]
+fn without_chunks_agreed_an_answer_is_one_frame() {
+    on_every_engine(|server| {
+        let peers: Vec<_> = (0..20).map(|n| server.connect_as(&identity(200 + n))).collect();
+        let found = server.connect().find_node(&PeerId([3; 32]), 16).unwrap();
+        assert!((9..16).contains(&found.len()), "{} fit one frame", found.len());
+        drop(peers);
+    });
+}
+
+#[test]
+fn a_binding_of_another_key_is_refused() {
+    on_every_engine(|server| {
+        let mut client = server.connect();
+        let stolen = identity(300);
+        assert!(client.negotiate(Some(&stolen)).is_err());
+        let found = client.find_node(&stolen.peer_id(), 16).unwrap();
+        assert!(found.iter().all(|found| found.peer != stolen.peer_id()));
+    });
+}

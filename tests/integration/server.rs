@@ -1,0 +1,79 @@
+//! A shard in this process, on loopback.
+
+use std::sync::Arc;
+
+use molia_router::bucket::Rate;
+use molia_router::client::link::{Host, Link};
+use molia_router::client::{Client, Options};
+use molia_router::identity::Identity;
+use molia_router::port::{EngineChoice, Socket, SocketConfig};
+use molia_router::router::Config;
+use molia_router::shard::{self, Handle, PortConfig, ShardConfig, StartError};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+/// Runs `test` on every engine of this machine; says which one is missing and why.
+pub(crate) fn on_every_engine(test: impl Fn(&Server)) {
+    for engine in [EngineChoice::Mmsg, EngineChoice::IoUring] {
+        match Server::start(engine, "127.0.0.1:0") {
+            Ok(server) => {
+                test(&server);
+                server.stop();
+            }
+            Err(reason) => eprintln!("SKIPPED {engine:?}: {reason}"),
+        }
+    }
+}
+
+/// The `n`-th identity of a test.
+pub(crate) fn identity(n: u64) -> Identity {
+    Identity::generate(&mut ChaCha20Rng::seed_from_u64(n))
+}
+
+pub(crate) struct Server {
+    handle: Handle,
+    pub(crate) link: Link,
+}
+
+impl Server {
+    pub(crate) fn start(engine: EngineChoice, listen: &str) -> Result<Self, StartError> {
+        let mut router = Config::default();
+        router.tunnel.sessions_max = 1024;
+        router.egress.sessions_max = 1024;
+        // Every client of a test has the same address.
+        router.tunnel.admission.address = Rate::new(10_000, 1000);
+        let identity = Arc::new(identity(1));
+        let (peer, key) = (identity.peer_id(), identity.wg_key());
+        let handle = shard::spawn(ShardConfig {
+            shard: 0,
+            cpu: None,
+            socket: Socket::bind(&SocketConfig::new(listen.parse().unwrap())).unwrap(),
+            port: PortConfig { engine, receive_slots: 64, ..PortConfig::default() },
+            router,
+            identity,
+            cookie_secret: [9; 32],
+            counters: None,
+        })?;
+        let address = handle.local_addr();
+        let link = Link { peer, host: Host::Ip(address.ip()), port: address.port(), key };
+        Ok(Self { handle, link })
+    }
+
+    /// A client that stays anonymous.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.link, None, Options::default()).unwrap()
+    }
+
+    /// A client that speaks through the key of `identity` and has shown it.
+    pub(crate) fn connect_as(&self, identity: &Identity) -> Client {
+        let mut client = Client::connect(&self.link, Some(identity), Options::default()).unwrap();
+        client.negotiate(Some(identity)).unwrap();
+        client
+    }
+
+    pub(crate) fn stop(self) {
+        assert!(self.handle.is_alive(), "nothing a peer does ends a shard");
+        self.handle.stop();
+        self.handle.join().unwrap();
+    }
+}
