@@ -231,6 +231,26 @@ mod tests {
     }
 
     #[test]
+    fn attributes_change_something_unless_they_are_reserved() {
+        let shape = |config: &Config| {
+            let (settings, router) = (config.settings(), config.router());
+            format!("{settings:?} {:?} {:?} {router:?}", config.socket(), config.port())
+        };
+        let default = shape(&with(vec![]).unwrap());
+        for attribute in ATTRIBUTES {
+            // What has one value only cannot change anything.
+            if matches!(attribute.kind, Kind::Number { min, max, .. } if min == max) {
+                continue;
+            }
+            let values = edges(attribute).into_iter();
+            let configs = values.filter_map(|v| with(vec![format!("{}={v}", attribute.path)]).ok());
+            let changes = configs.filter(|config| shape(config) != default).count() > 0;
+            let reserved = attribute.applies == Applies::Reserved;
+            assert!(changes != reserved, "{}: changes something: {changes}", attribute.path);
+        }
+    }
+
+    #[test]
     fn reserved_attributes_and_public_admin_are_warned_about() {
         assert!(with(vec![]).unwrap().warnings().is_empty());
         let warnings = with(vec!["udp/alt_port=1".into(), "admin/listen=[::]:1".into()]);

@@ -8,3 +8,5 @@ mod place;
 mod configuration;
 #[path = "cli/identity.rs"]
 mod identity;
+#[path = "cli/running.rs"]
+mod running;

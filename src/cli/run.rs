@@ -62,7 +62,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     logging::init(settings.log_level, settings.log_format, &surroundings);
     let signals = Signals::listen().map_err(|error| Failure::io("signals", &error))?;
     let (running, banner) = start(args, &config, &surroundings, &who)?;
-    banner.lines().into_iter().try_for_each(output::line)?;
+    if let Err(failure) = banner.lines().into_iter().try_for_each(output::line) {
+        // A full disk behind standard output is no reason not to serve.
+        tracing::warn!(%failure, "banner");
+    }
     tracing::info!(listen = %running.shard.local_addr(), "ready");
     running.serve(&signals)
 }

@@ -186,7 +186,9 @@ fn main(
     ready: &SyncSender<Result<Achieved, StartError>>,
 ) -> io::Result<()> {
     match build(config, control) {
-        Ok(shard) => {
+        Ok(mut shard) => {
+            // Whoever looks once it is ready sees the engine and the capacities.
+            shard.publish(shard.clock.now());
             // The receiver waits in `spawn`.
             let _ = ready.send(Ok(shard.port.achieved().clone()));
             shard.run()

@@ -82,7 +82,7 @@ attributes! {
         "How datagrams go to and from the kernel; auto tries io_uring and falls back to recvmmsg.";
     IoTx "io/tx" Kind::Choice(&["auto", "sendmmsg", "uring"]), "auto", Restart,
         "How the io_uring engine sends: through the ring, or through sendmmsg beside it.";
-    IoRingEntries "io/ring_entries" number(64, 32_768), "4096", Restart,
+    IoRingEntries "io/ring_entries" number(64, 32_768), "4096", Reserved,
         "Submission entries of the ring; rounded up to a power of two.";
     IoRxBatch "io/rx_batch" number(1, 256), "64", Live,
         "Datagrams (or coalesced runs) taken from the kernel in one turn.";
@@ -109,16 +109,16 @@ attributes! {
         "Let the kernel hand over runs of one sender's datagrams as one.";
     UdpGso "udp/gso" Kind::Flag, "1", Live,
         "Hand over runs of equal datagrams to one peer as one.";
-    UdpGsoMaxSegments "udp/gso_max_segments" number(1, 64), "64", Live,
+    UdpGsoMaxSegments "udp/gso_max_segments" number(1, 64), "64", Reserved,
         "Longest such run.";
-    UdpDscpControl "udp/dscp_control" number(0, 63), "46", Live,
+    UdpDscpControl "udp/dscp_control" number(0, 63), "46", Reserved,
         "DSCP mark of what is sent; 46 is expedited forwarding, 0 is none.";
 
     ShardsCount "shards/count" or_auto(number(1, SHARDS_MAX)), "auto", Restart,
         "Packet threads; this version runs one.";
     ShardsCpus "shards/cpus" Kind::Cpus, "auto", Restart,
         "CPUs to pin the packet threads to, in order; auto leaves it to the scheduler.";
-    ShardsTurnBudget "shards/turn_budget_us" micros(50, 100_000), "1000", Live,
+    ShardsTurnBudget "shards/turn_budget_us" micros(50, 100_000), "1000", Reserved,
         "Time after which a turn of the loop sends what it has.";
 
     WireguardKeepalive "wireguard/keepalive_s" seconds(0, 3600), "20", Live,

@@ -1,0 +1,254 @@
+//! A router that runs, seen from outside: its lines, its pages, its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::place::{Outcome, Place};
+
+/// Only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PORTS: [&str; 4] = ["--set", "udp/listen=127.0.0.1:0", "--set", "admin/listen=127.0.0.1:0"];
+
+/// A running router, ended with the test.
+struct Router {
+    child: Child,
+    banner: Vec<String>,
+    /// Kept open, or the router would print into a closed pipe.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Router {
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let args = [&["run", "--config", "config"], &PORTS[..], args].concat();
+        let mut command = place.command(&args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut banner = Vec::new();
+        while !banner.last().is_some_and(|line: &String| line.starts_with("ready ")) {
+            let mut line = String::new();
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                let mut error = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("it did not become ready: {banner:?} {error}");
+            }
+            banner.push(line.trim_end().to_owned());
+        }
+        Self { child, banner, _stdout: stdout }
+    }
+
+    /// What the banner says after `label`.
+    fn line(&self, label: &str) -> &str {
+        let found = self.banner.iter().find_map(|line| line.strip_prefix(label));
+        found.unwrap_or_else(|| panic!("no {label} in {:?}", self.banner)).trim()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.child.wait().unwrap(), stderr)
+    }
+
+    fn get(&self, path: &str) -> String {
+        let metrics = self.line("metrics").strip_prefix("http://").unwrap();
+        let address = metrics.strip_suffix("/metrics").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_first_run_makes_an_identity_and_prints_all_a_newcomer_needs() {
+    let place = Place::new("first");
+    let router = Router::start(&place, &[]);
+    assert_eq!(router.banner[0], concat!("molia-router ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(router.line("identity"), "config/identity.key (new: keep a copy)");
+    assert!(router.line("listen").starts_with("127.0.0.1:"));
+    assert!(router.line("engine").contains("tx "));
+    let link = router.line("link").to_owned();
+    assert!(link.starts_with(&format!("molia://{}@127.0.0.1:", router.line("peer id"))));
+    assert_eq!(router.line("next"), format!("molia-router ping '{link}'"));
+    assert_eq!(router.line("ready"), format!("{} {link}", router.line("listen")));
+    router.signal("-TERM");
+    let (peer_id, key) =
+        (router.line("peer id").to_owned(), router.line("WireGuard key").to_owned());
+    let (status, stderr) = router.end();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    // The identity stays, everything else is gone.
+    assert_eq!(place.files(), [place.path("config/identity.key")]);
+    let shown = place.configured("id", &["--json"]).ok().json();
+    assert_eq!((&shown["peer_id"], &shown["wireguard_key"]), (&peer_id.into(), &key.into()));
+    let again = Router::start(&place, &[]);
+    assert_eq!(again.line("identity"), "config/identity.key");
+    assert_eq!(again.line("peer id"), shown["peer_id"]);
+}
+
+#[test]
+fn a_running_router_shows_itself() {
+    let place = Place::new("shows");
+    let router = Router::start(&place, &["--set", "qos/hints/depth=7"]);
+    assert!(router.get("/healthz").ends_with("\r\n\r\nok\n"));
+    assert!(router.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+    let metrics = router.get("/metrics");
+    assert!(metrics.contains("\nmolia_build_info{version="), "{metrics:.400}");
+    assert!(metrics.contains("\nmolia_queue_capacity{shard=\"0\",class=\"hints\"} 7\n"));
+    let page = router.get("/status.json");
+    let page: Value = serde_json::from_str(page.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let status = place.run(&["status", "--json"]).ok().json();
+    assert_eq!(page["router"], status["router"], "one document, whoever reads it");
+    assert_eq!(status["router"]["pid"], router.child.id());
+    assert_eq!(status["router"]["link"], router.line("link"));
+    assert_eq!(status["router"]["settings"]["qos/hints/depth"], "7");
+    assert_eq!((&status["ready"], &status["shards"][0]["shard"]), (&true.into(), &0.into()));
+    let text = place.run(&["status"]).ok().stdout;
+    assert!(text.contains(&format!("listen      {}\n", router.line("listen"))), "{text}");
+    let port = router.line("listen").rsplit(':').next().unwrap();
+    place.run(&["status", "--port", port]).ok();
+    assert_eq!(place.run(&["status", "--port", "1"]).code, 69);
+}
+
+#[test]
+fn status_works_without_the_admin_listener_and_sees_a_dead_router() {
+    let place = Place::new("killed");
+    let router = Router::start(&place, &["--set", "admin/listen=off"]);
+    assert_eq!(router.line("metrics"), "off (admin/listen)");
+    assert_eq!(place.run(&["status", "--json"]).ok().json()["router"]["admin"], Value::Null);
+    let pid = router.child.id();
+    router.signal("-KILL");
+    router.end();
+    let outcome = place.run(&["status"]);
+    let start = format!("molia-router: no router runs here: process {pid} ended and left ");
+    assert_eq!((outcome.code, outcome.stderr.starts_with(&start)), (69, true), "{outcome:?}");
+    // The next one starts all the same.
+    drop(Router::start(&place, &["--set", "admin/listen=off"]));
+}
+
+#[test]
+fn status_without_any_router_says_so() {
+    let place = Place::new("nobody");
+    let run = place.path("run");
+    let why = format!("no router runs here (looked in {})", run.display());
+    place.run(&["status"]).fails(69, &why);
+}
+
+#[test]
+fn two_routers_run_side_by_side_and_status_asks_which() {
+    let place = Place::new("two");
+    let (first, second) = (Router::start(&place, &[]), Router::start(&place, &[]));
+    let outcome = place.run(&["status"]);
+    assert_eq!(outcome.code, 64, "{outcome:?}");
+    for router in [&first, &second] {
+        let port = router.line("listen").rsplit(':').next().unwrap();
+        assert!(outcome.stderr.contains(port));
+        let status = place.run(&["status", "--port", port, "--json"]).ok().json();
+        assert_eq!(status["router"]["pid"], router.child.id());
+    }
+}
+
+#[test]
+fn sigint_stops_it_as_well_and_sighup_does_not() {
+    let place = Place::new("signals");
+    let router = Router::start(&place, &[]);
+    router.signal("-HUP");
+    assert!(router.get("/healthz").ends_with("ok\n"));
+    router.signal("-INT");
+    let (status, stderr) = router.end();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let logged: Vec<Value> =
+        stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(logged.iter().any(|line| line["message"] == "stopping" && line["signal"] == "SIGINT"));
+}
+
+#[test]
+fn the_log_is_text_when_asked_and_without_colour_in_a_file() {
+    let place = Place::new("log");
+    let args = ["--set", "log/format=text", "--set", "log/level=debug"];
+    let router = Router::start(&place, &args);
+    router.signal("-TERM");
+    let (_, stderr) = router.end();
+    assert!(stderr.contains(" INFO ready listen=127.0.0.1:"), "{stderr}");
+    assert!(!stderr.contains('\x1b'));
+    let quiet = Router::start(&place, &["--set", "log/level=off"]);
+    quiet.signal("-TERM");
+    assert_eq!(quiet.end().1, "");
+}
+
+/// `run` with what it needs, expected to fail.
+fn failing(place: &Place, args: &[&str]) -> Outcome {
+    place.configured("run", args)
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_written() {
+    let place = Place::new("in-use");
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let listen = format!("udp/listen=127.0.0.1:{port}");
+    let outcome = failing(&place, &["--set", &listen, "--set", "admin/listen=off"]);
+    outcome.fails(
+        69,
+        &format!(
+            "udp/listen = 127.0.0.1:{port}: Address already in use (os error 98) \
+             (another address or port can be set: --set udp/listen=[::]:PORT)"
+        ),
+    );
+    assert!(place.files().is_empty(), "{:?}", place.files());
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let set = format!("admin/listen={}", admin.local_addr().unwrap());
+    let outcome = failing(&place, &["--set", "udp/listen=127.0.0.1:0", "--set", &set]);
+    assert_eq!(outcome.code, 69);
+    assert!(outcome.stderr.contains("admin/listen=off lets the router start"), "{outcome:?}");
+    assert!(place.files().is_empty(), "{:?}", place.files());
+}
+
+#[test]
+fn whatever_is_wrong_at_start_leaves_nothing_behind() {
+    let place = Place::new("nothing");
+    let codes = [
+        (78, &["--set", "io/rx_batch=0"][..]),
+        (78, &["--set", "no/such=1"]),
+        (64, &["--host", "a b"]),
+        (64, &["--sett", "x"]),
+        (69, &["--set", "udp/listen=198.51.100.1:7743"]),
+        (73, &["--identity", "no/such/key"]),
+    ];
+    for (code, args) in codes {
+        let outcome = failing(&place, &[&PORTS[..], args].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (code, ""), "{outcome:?}");
+        let lines = outcome.stderr.lines().filter(|line| line.starts_with("molia-router: "));
+        assert!(lines.count() == 1 || code == 64, "{outcome:?}");
+        assert!(place.files().is_empty(), "{args:?} left {:?}", place.files());
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_keeps_it_from_starting() {
+    let place = Place::new("run-mode");
+    place.run(&["keygen", "--out", "config/identity.key"]).ok();
+    place.chmod("identity.key", 0o644);
+    failing(&place, &PORTS).fails(
+        77,
+        "config/identity.key: mode 0644 lets others read the router's secrets: \
+         chmod 600 config/identity.key",
+    );
+    assert_eq!(place.files(), [place.path("config/identity.key")]);
+}
