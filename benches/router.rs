@@ -1,5 +1,7 @@
 //! A request in, the sealed answer out, without sockets; `tunnel` has the bare cryptography.
 
+#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -129,7 +129,7 @@ impl<T: Tunnel> Router<T> {
         // Another stream of the same key than the sessions draw from.
         let mut rng = ChaCha12Rng::from_seed(secrets.seed);
         rng.set_stream(1);
-        let sessions = Sessions::new(config.tunnel.clone(), tunnel, &identity.wg_key(), secrets);
+        let sessions = Sessions::new(config.tunnel, tunnel, &identity.wg_key(), secrets);
         let egress = Egress::new(&config.egress, rng.next_u64());
         Self {
             own_binding: None,

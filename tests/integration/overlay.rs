@@ -8,8 +8,7 @@ use super::server::{identity, on_every_engine};
 fn listed_peers_are_found_closest_first_in_as_many_chunks_as_it_takes() {
     on_every_engine(|server| {
         let identities: Vec<_> = (0..30).map(|n| identity(100 + n)).collect();
-        let peers: Vec<_> =
-            identities.iter().map(|identity| server.connect_as(identity)).collect();
+        let peers: Vec<_> = identities.iter().map(|identity| server.connect_as(identity)).collect();
         let mut asking = server.connect();
         asking.negotiate(None).unwrap();
         for (seed, (limit, expected)) in (0u8..).zip([(0, 8), (1, 1), (8, 8), (16, 16), (99, 16)]) {

@@ -26,9 +26,8 @@ fn the_first_failing_check_answers() {
         let streamed = Header { stream: 7, ..ping };
         let find = header(Kind::FindNodeReq.id());
         let unknown = 77;
-        let mut refused = |version, header, body: &[u8]| {
-            refusal(&mut client, version, header, body)
-        };
+        let mut refused =
+            |version, header, body: &[u8]| refusal(&mut client, version, header, body);
         // Version before type before flags before session before parse.
         assert_eq!(refused(2, header(unknown), &[]).0, Code::Unsupported);
         assert_eq!(refused(1, header(unknown), &[]), (Code::Unsupported, 77));
