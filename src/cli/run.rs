@@ -136,7 +136,9 @@ fn settle(
     if who.new {
         // Only the default place may need its directory made.
         let directories = args.settings.identity.is_none();
-        key::create(&config.identity, &who.identity, directories).map_err(keygen::failure)?;
+        key::create(&config.identity, &who.identity, directories).map_err(|error| {
+            keygen::failure(error).hint("--identity FILE names another place for it")
+        })?;
     }
     let banner = Banner {
         identity: Arc::clone(&who.identity),

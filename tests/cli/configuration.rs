@@ -66,6 +66,11 @@ fn json_carries_every_error() {
     assert_eq!(outcome.json()["ok"], false);
     assert_eq!(outcome.json()["errors"].as_array().unwrap().len(), 2);
     assert_eq!(outcome.stderr.lines().count(), 2);
+    place.configured("run", &[]).fails(
+        78,
+        "config/io/rx_batch: io/rx_batch = \"many\": not understood, allowed: 1..256 \
+         (1 more; `molia-router check` lists them all)",
+    );
 }
 
 #[test]
