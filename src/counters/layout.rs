@@ -177,7 +177,7 @@ metrics! {
     // Messages.
     Received = "molia_message_received_total" COUNTER, [Type], "Messages received, before they are judged.";
     MessageDropped = "molia_message_dropped_total" COUNTER, [Type], "Messages received and dropped, or whose answer was.";
-    Sent = "molia_message_sent_total" COUNTER, [Type], "Messages made to be sent; what the queues dropped of them is counted there.";
+    Sent = "molia_message_sent_total" COUNTER, [Type], "Messages sealed and handed to the port.";
     Errors = "molia_message_errors_sent_total" COUNTER, [Code], "ERROR answers sent.";
     // Overlay.
     Peers = "molia_overlay_peers" GAUGE, [], "Peers in the routing table.";

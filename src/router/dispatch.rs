@@ -4,7 +4,7 @@ use crate::drops::Drop;
 use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::body::{Ping, Pong, ReflectReq, ReflectResp};
-use crate::wire::{self, Code, Kind, KindSet, Refusal, Rules, Verdict};
+use crate::wire::{self, Class, Code, Kind, KindSet, Refusal, Rules, Verdict};
 
 use super::{Request, Router, Source};
 
@@ -28,20 +28,17 @@ impl<T: Tunnel> Router<T> {
         let identified = self.identified(now, from.session);
         let rules = Rules { handled: HANDLED, plaintext_max: self.config.plaintext_bytes_max };
         let request = |class| Request { from, class, header, body };
+        self.outbox.counters.received(Kind::try_from(header.kind).ok());
         match wire::check(&rules, version, &header, frame.len(), identified) {
             Verdict::Request(kind, class) => {
-                self.outbox.counters.received(Some(kind));
                 self.heard_of(now, from.session);
                 self.request(now, kind, &request(class));
             }
-            Verdict::Response(kind) => {
-                self.outbox.counters.received(Some(kind));
-                self.response(now, kind, &request(kind.class()));
-            }
+            Verdict::Response(kind) => self.response(now, kind, &request(kind.class())),
             Verdict::Refuse(Refusal { code, detail, class }) => {
                 self.refuse(now, &request(class), code, detail);
             }
-            Verdict::Ignore(reason) => self.outbox.counters.drop(reason),
+            Verdict::Ignore(reason) => self.drop_message(&request(Class::Hints), reason),
         }
     }
 
@@ -83,18 +80,23 @@ impl<T: Tunnel> Router<T> {
 
     fn response(&mut self, now: Now, kind: Kind, response: &Request<'_>) {
         if kind != Kind::Pong {
-            return self.outbox.counters.drop(Drop::UnknownCorrelation);
+            return self.drop_message(response, Drop::UnknownCorrelation);
         }
         let Ok(pong) = Pong::read(response.body) else {
-            return self.outbox.counters.drop(Drop::Malformed);
+            return self.drop_message(response, Drop::Malformed);
         };
         let session = response.from.session;
         if self.sessions.proved(now, session, pong.token) {
             return;
         }
         if !self.liveness_answered(now, session, response.header.correlation, pong.token) {
-            self.outbox.counters.drop(Drop::UnknownCorrelation);
+            self.drop_message(response, Drop::UnknownCorrelation);
         }
+    }
+
+    fn drop_message(&mut self, message: &Request<'_>, reason: Drop) {
+        self.outbox.counters.drop(reason);
+        self.outbox.counters.message_dropped(message.kind());
     }
 
     fn ping(&mut self, now: Now, request: &Request<'_>) {

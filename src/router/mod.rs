@@ -34,7 +34,7 @@ use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Sessions, Tunnel};
 use crate::wheel::Wheel;
 use crate::wire::body::IdentityBinding;
-use crate::wire::{Class, Header};
+use crate::wire::{Class, Header, Kind};
 
 use peers::Peers;
 use send::Outbox;
@@ -80,6 +80,13 @@ struct Request<'a> {
     class: Class,
     header: Header,
     body: &'a [u8],
+}
+
+impl Request<'_> {
+    /// Its type, if the protocol has such a one.
+    fn kind(&self) -> Option<Kind> {
+        Kind::try_from(self.header.kind).ok()
+    }
 }
 
 /// Who sent a frame and where from.
@@ -213,7 +220,7 @@ impl<T: Tunnel> Router<T> {
 
     /// Copies into the counters what is counted elsewhere or is a state, not an event.
     /// `receive_slots` are the free ones and all of the port's.
-    pub fn publish(&self, receive_slots: (usize, usize)) {
+    pub fn publish(&self, now: Now, receive_slots: (usize, usize)) {
         let Outbox { egress, pool, counters } = &self.outbox;
         for class in Class::ALL {
             counters.queue(class, egress.stats(class));
@@ -223,6 +230,7 @@ impl<T: Tunnel> Router<T> {
         counters.table(self.table.len(), self.table.buckets());
         counters.load_permille(self.load_permille);
         counters.tunnel(self.sessions.stats());
+        counters.under_load(self.sessions.under_load(now));
     }
 
     /// The counters this router writes.

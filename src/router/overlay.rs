@@ -54,7 +54,7 @@ impl<T: Tunnel> Router<T> {
         let ping = Ping { now_unix_ms: now.unix_ms, padding: &[], token: liveness.token };
         let header = Header::request(Kind::Ping, liveness.correlation);
         let limit = self.peers.at(session).plaintext_limit();
-        self.outbox.offer(now, &to, Class::Control, limit, header, |body| ping.write(body));
+        let _ = self.outbox.offer(now, &to, Class::Control, limit, header, |body| ping.write(body));
     }
 
     /// A PONG came. Whether it answers the PING of [`ask_liveness`](Self::ask_liveness).
@@ -162,11 +162,12 @@ impl<T: Tunnel> Router<T> {
         let plain = Header::response(Kind::FindNodeResp, request.header.correlation)
             .in_class(request.class);
         let total = frames.len();
+        let mut queued = true;
         for (index, range) in frames.into_iter().enumerate() {
             let more = index + 1 < total;
             let header = if total > 1 { plain.chunk(stream, more) } else { plain };
             self.outbox.counters.sent(Kind::FindNodeResp);
-            self.outbox.offer(now, &request.from, request.class, limit, header, |body| {
+            queued &= self.outbox.offer(now, &request.from, request.class, limit, header, |body| {
                 let mut answer = RespWriter::new(body);
                 for at in &peers[range] {
                     answer.push(self.table.encoded(*at))?;
@@ -177,6 +178,9 @@ impl<T: Tunnel> Router<T> {
                 }
                 answer.finish_chunk(chunk(index), chunk(total))
             });
+        }
+        if !queued {
+            self.outbox.counters.message_dropped(request.kind());
         }
     }
 }

@@ -23,7 +23,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Encodes one frame of at most `limit` bytes of plaintext and queues it.
+    /// Encodes one frame of at most `limit` bytes of plaintext and queues it. Returns whether it
+    /// is in a queue now; why not is counted.
     pub(super) fn offer(
         &mut self,
         now: Now,
@@ -32,17 +33,21 @@ impl Outbox {
         limit: usize,
         header: Header,
         body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
-    ) {
-        let Some(mut buf) = self.take() else { return };
+    ) -> bool {
+        let Some(mut buf) = self.take() else { return false };
         let Ok(len) = wire::encode(&mut buf.spare_mut()[..limit], header, body) else {
-            return self.counters.drop(Drop::TooLarge);
+            self.counters.drop(Drop::TooLarge);
+            return false;
         };
         buf.grow(len);
         let (session, prefix) = (to.session, to.prefix());
         let outgoing = Outgoing { session, prefix, class, coalesce: None, buf };
         match self.egress.offer(now.at, outgoing) {
-            Offered::Enqueued | Offered::Coalesced => {}
-            Offered::Dropped(reason) => self.counters.drop(reason),
+            Offered::Enqueued | Offered::Coalesced => true,
+            Offered::Dropped(reason) => {
+                self.counters.drop(reason);
+                false
+            }
         }
     }
 
@@ -74,7 +79,9 @@ impl<T: Tunnel> Router<T> {
         let header = Header::response(kind, request.header.correlation).in_class(request.class);
         let limit = self.peers.at(request.from.session).plaintext_limit();
         self.outbox.counters.sent(kind);
-        self.outbox.offer(now, &request.from, request.class, limit, header, body);
+        if !self.outbox.offer(now, &request.from, request.class, limit, header, body) {
+            self.outbox.counters.message_dropped(request.kind());
+        }
     }
 
     /// Answers `request` with ERROR.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::net::Datagram;
-use crate::port::{AnyPort, Port};
+use crate::port::{AnyPort, Port, Stats};
 use crate::router::Router;
 use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
@@ -35,6 +35,8 @@ struct Shard {
     /// What a turn received; reserved once.
     received: Vec<Datagram>,
     load: Load,
+    /// Datagrams received and sent until the last turn.
+    moved: (u64, u64),
     published_at: Moment,
 }
 
@@ -75,6 +77,11 @@ impl Shard {
         // 6. Account for the turn.
         let busy = self.load.add(now.at, self.clock.moment());
         self.router.counters().turn(now, busy);
+        let &Stats { rx_packets, tx_packets, .. } = self.port.stats();
+        let (received, sent) = std::mem::replace(&mut self.moved, (rx_packets, tx_packets));
+        self.router
+            .counters()
+            .batches(rx_packets.saturating_sub(received), tx_packets.saturating_sub(sent));
         if now.at.since(self.published_at) >= PUBLISH_INTERVAL {
             self.publish(now);
         }
@@ -86,10 +93,13 @@ impl Shard {
         self.published_at = now.at;
         self.router.set_load(self.load.permille);
         let receive = self.port.pool();
-        self.router.publish((receive.free(), receive.slots()));
+        self.router.publish(now, (receive.free(), receive.slots()));
         let counters = self.router.counters();
         counters.socket(self.port.stats());
         counters.port(self.port.achieved());
+        let socket = self.port.socket();
+        let [receive, send] = [socket.receive_buffer(), socket.send_buffer()];
+        counters.socket_buffers(receive.effective_bytes as u64, send.effective_bytes as u64);
     }
 }
 

@@ -237,6 +237,7 @@ fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError
         clock,
         control,
         load: Load::default(),
+        moved: (0, 0),
         published_at: Moment::START,
     })
 }
