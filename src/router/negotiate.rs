@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bucket::{Rate, TokenBucket};
 use crate::identity;
 use crate::ids::SessionRef;
 use crate::limits;
@@ -16,8 +17,8 @@ use super::{Request, Router, Source};
 /// Version of the capabilities message.
 const CAPABILITIES_VERSION: u32 = 1;
 
-/// A session may ask for one signature check in this time; they cost 40 us each.
-const VERIFY_INTERVAL: Duration = Duration::from_millis(200);
+/// Signature checks of one session: 40 us of ours for 200 bytes of theirs.
+const VERIFICATIONS: Rate = Rate::new(4, 16);
 
 impl<T: Tunnel> Router<T> {
     pub(super) fn negotiate(&mut self, now: Now, request: &Request<'_>) {
@@ -72,10 +73,11 @@ impl<T: Tunnel> Router<T> {
             self.list(now, from, bound.peer_id, &key);
             return Ok(());
         }
-        if peer.verified_at.is_some_and(|at| now.at.since(at) < VERIFY_INTERVAL) {
+        let verifications =
+            peer.verifications.get_or_insert_with(|| TokenBucket::full(&VERIFICATIONS, now.at));
+        if !verifications.take(now.at, &VERIFICATIONS, 1) {
             return Err(Code::RateLimited);
         }
-        peer.verified_at = Some(now.at);
         let peer_id =
             identity::verify(binding, &key, now.unix_s()).map_err(|_refused| Code::Unauthorized)?;
         self.identity_ended(session);

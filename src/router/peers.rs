@@ -1,5 +1,6 @@
 //! What the router knows of the peer behind a session.
 
+use crate::bucket::TokenBucket;
 use crate::ids::{PeerId, SessionRef};
 use crate::limits;
 use crate::time::Moment;
@@ -13,8 +14,8 @@ pub(super) struct Peer {
     /// Largest plaintext the peer takes, shim included.
     pub(super) max_msg_bytes: usize,
     pub(super) identity: Option<Bound>,
-    /// When the last signature was checked.
-    pub(super) verified_at: Option<Moment>,
+    /// What is left of the signature checks that the session may ask for.
+    pub(super) verifications: Option<TokenBucket>,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
     /// When the routing table last heard of the peer.
@@ -45,7 +46,7 @@ impl Peer {
             capabilities: 0,
             max_msg_bytes: limits::PLAINTEXT_BASE,
             identity: None,
-            verified_at: None,
+            verifications: None,
             liveness: None,
             seen_at: Moment::START,
         }

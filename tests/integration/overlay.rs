@@ -1,6 +1,8 @@
 //! Who is listed, and in what order.
 
+use molia_router::client::Error;
 use molia_router::ids::PeerId;
+use molia_router::wire::Code;
 
 use super::server::{identity, on_every_engine};
 
@@ -45,5 +47,21 @@ fn a_binding_of_another_key_is_refused() {
         assert!(client.negotiate(Some(&stolen)).is_err());
         let found = client.find_node(&stolen.peer_id(), 16).unwrap();
         assert!(found.iter().all(|found| found.peer != stolen.peer_id()));
+    });
+}
+
+#[test]
+fn signature_checks_run_out_and_come_back() {
+    on_every_engine(|server| {
+        let mut client = server.connect();
+        let stolen = identity(301);
+        let codes: Vec<_> = (0..40)
+            .map(|_| match client.negotiate(Some(&stolen)) {
+                Err(Error::Refused { refusal, .. }) => refusal.code,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(codes[..16], [Code::Unauthorized; 16]);
+        assert!(codes.contains(&Code::RateLimited));
     });
 }
