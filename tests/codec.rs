@@ -6,6 +6,8 @@
 mod addresses;
 #[path = "codec/agreement.rs"]
 mod agreement;
+#[path = "codec/allocations.rs"]
+mod allocations;
 #[path = "codec/chunks.rs"]
 mod chunks;
 #[path = "codec/golden.rs"]
