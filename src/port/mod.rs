@@ -12,7 +12,7 @@ use std::time::Duration;
 use bufpool::Pool;
 pub use uring::{
     Achieved, BufferSize, Engine, EngineConfig, ErrorKind, Errors, Feature, Missing, MmsgEngine,
-    Reason, Socket, SocketConfig, Stats, TxMode, Waker,
+    Reason, Socket, SocketConfig, Stats, TxMode, Waker, prefer_batches,
 };
 use uring::{Refused, Remains, UringEngine};
 
