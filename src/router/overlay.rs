@@ -1,5 +1,6 @@
 //! The routing table's place in the router: who is listed, who is asked, who left.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -25,22 +26,20 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 impl<T: Tunnel> Router<T> {
     /// Lists a peer whose binding was accepted, at the address it is seen at.
     pub(super) fn list(&mut self, now: Now, from: Source, peer_id: PeerId, key: &WgKey) {
-        let observed = [multiaddr::encode(from.path.peer)];
-        let addrs = Addrs::of(&observed);
-        let peer = Peer { peer_id, addrs, rtt_ms: 0, wg_public: *key, flags: 0 };
-        let Ok(encoded) = body::Entry::encode(&peer) else {
-            unreachable!("four socket addresses fit, this is one");
-        };
-        let encoded = ArrayVec::try_from(encoded.as_ref()).unwrap_or_default();
-        let ip = from.path.peer.ip();
-        let scope = Scope::of(ip);
-        let entry =
-            Entry { id: peer_id, session: from.session, prefix: Prefix::of(ip), scope, encoded };
-        let outcome = self.table.insert(now.at, entry);
+        let outcome = self.table.insert(now.at, entry(from.session, from.path.peer, peer_id, key));
         self.outbox.counters.inserted(outcome);
         if let Inserted::Pinging { session, .. } = outcome {
             self.ask_liveness(now, session);
         }
+    }
+
+    /// Lists a peer that is known from before and has no session here. It stays until
+    /// its place is wanted: nobody answers the PING then. Whether it was listed.
+    pub fn remember(&mut self, now: Now, peer_id: PeerId, key: &WgKey, at: SocketAddr) -> bool {
+        let nobody = SessionRef { slot: u32::MAX, generation: 0 };
+        let outcome = self.table.insert(now.at, entry(nobody, at, peer_id, key));
+        self.outbox.counters.inserted(outcome);
+        matches!(outcome, Inserted::Added | Inserted::Updated)
     }
 
     /// Pings the peer that was silent longest, to see whether it still holds its place.
@@ -183,6 +182,18 @@ impl<T: Tunnel> Router<T> {
             self.outbox.counters.message_dropped(request.kind());
         }
     }
+}
+
+/// A peer as the table lists it.
+fn entry(session: SessionRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
+    let observed = [multiaddr::encode(at)];
+    let peer =
+        Peer { peer_id: id, addrs: Addrs::of(&observed), rtt_ms: 0, wg_public: *key, flags: 0 };
+    let Ok(encoded) = body::Entry::encode(&peer) else {
+        unreachable!("four socket addresses fit, this is one");
+    };
+    let encoded = ArrayVec::try_from(encoded.as_ref()).unwrap_or_default();
+    Entry { id, session, prefix: Prefix::of(at.ip()), scope: Scope::of(at.ip()), encoded }
 }
 
 /// A chunk's number or count on the wire.

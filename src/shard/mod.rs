@@ -17,7 +17,7 @@ use crate::router::Router;
 use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
 
-pub use spawn::{Control, Handle, PortConfig, ShardConfig, StartError, spawn};
+pub use spawn::{Control, Handle, PortConfig, ShardConfig, StartError, spawn, spawn_prepared};
 
 /// Longest wait, so that heartbeat and load stay fresh when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(500);

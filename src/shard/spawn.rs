@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::limits;
 use crate::port::{Achieved, AnyPort, EngineChoice, EngineConfig, Port, Reason, Socket, Waker};
 use crate::router::{self, Router};
-use crate::time::Moment;
+use crate::time::{Moment, Now};
 use crate::tunnel::Secrets;
 use crate::tunnel::wireguard::WireGuard;
 
@@ -163,13 +163,24 @@ impl Handle {
 /// # Errors
 /// What it lacked; nothing is left behind.
 pub fn spawn(config: ShardConfig) -> Result<Handle, StartError> {
+    spawn_prepared(config, |_, _| {})
+}
+
+/// As [`spawn`]; before it serves, the shard's thread hands its router to `prepare`.
+///
+/// # Errors
+/// What it lacked; nothing is left behind.
+pub fn spawn_prepared(
+    config: ShardConfig,
+    prepare: impl FnOnce(Now, &mut Router<WireGuard>) + Send + 'static,
+) -> Result<Handle, StartError> {
     let (local_addr, waker) = (config.socket.local_addr(), config.socket.waker());
     let control = Arc::new(Control::default());
     let (ready, started) = sync_channel(1);
     let name = format!("shard-{}", config.shard);
     let thread = {
         let control = Arc::clone(&control);
-        thread::Builder::new().name(name).spawn(move || main(config, control, &ready))
+        thread::Builder::new().name(name).spawn(move || main(config, prepare, control, &ready))
     };
     let thread = thread.map_err(StartError::Thread)?;
     match started.recv() {
@@ -182,11 +193,13 @@ pub fn spawn(config: ShardConfig) -> Result<Handle, StartError> {
 /// The shard's thread. The ring wants to be made by the thread that submits to it.
 fn main(
     config: ShardConfig,
+    prepare: impl FnOnce(Now, &mut Router<WireGuard>),
     control: Arc<Control>,
     ready: &SyncSender<Result<Achieved, StartError>>,
 ) -> io::Result<()> {
     match build(config, control) {
         Ok(mut shard) => {
+            prepare(shard.clock.now(), &mut shard.router);
             // Whoever looks once it is ready sees the engine and the capacities.
             shard.publish(shard.clock.now());
             // The receiver waits in `spawn`.
