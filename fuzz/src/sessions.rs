@@ -128,8 +128,7 @@ pub fn sessions(data: &[u8]) {
                 world.arrive(from.max(1), &datagram);
             }
             3 | 4 => {
-                let bytes = script.bytes();
-                let sent = world.honest(&[&bytes[..bytes.len().min(1600)], &[0; 20]].concat());
+                let sent = world.honest(&[script.bytes(), &[0; 20]].concat());
                 if let Some(reply) = sent.and_then(|sent| world.arrive(HONEST, &sent)) {
                     world.answer(&reply);
                 }

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 mod banner;
+pub mod bench;
 pub mod check;
 mod failure;
 pub mod find_node;
@@ -52,6 +53,7 @@ enum Command {
     Ping(ping::Args),
     FindNode(find_node::Args),
     Reflect(reflect::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command that `args` (with the program's name first) ask for.
@@ -84,6 +86,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Ping(args) => ping::run(&args),
         Command::FindNode(args) => find_node::run(&args),
         Command::Reflect(args) => reflect::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

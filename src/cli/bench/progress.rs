@@ -1,0 +1,29 @@
+//! A bar on standard error, if that is a terminal.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+/// How far a run is.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(super) fn new(steps: usize) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(5)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self(ProgressBar::with_draw_target(Some(steps as u64), target))
+    }
+
+    pub(super) fn step(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
