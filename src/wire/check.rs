@@ -2,7 +2,9 @@
 //!
 //! The response bit is looked at first: a frame that carries it is never
 //! answered. Then version, type, flags, session, size, the first that fails
-//! answers. What follows (parse, maxima, stamp, meaning) is the handler's.
+//! answers. What follows (parse, maxima, stamp, meaning) is the handler's; that
+//! there is none shows only then, so that a type that is defined but not served
+//! fails every earlier check as it will once it is.
 
 use super::code::Code;
 use super::header::{Header, VERSION};
@@ -13,7 +15,8 @@ use crate::limits::SHIM_BYTES;
 /// What this side takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Requests, notices and hints that have a handler; every other is UNSUPPORTED.
+    /// Requests, notices and hints that have a handler; every other is UNSUPPORTED,
+    /// what only routers send before anything but the version is looked at.
     pub handled: KindSet,
     /// Largest plaintext, shim included.
     pub plaintext_max: usize,
@@ -94,11 +97,13 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn judge_request(&self, kind: Kind, identified: bool) -> Verdict {
-        // Version and type refuse with the same code: their order does not show.
-        let fault = if self.rules.handled.contains(kind) {
-            self.of_frame(kind, identified)
-        } else {
+        let handled = self.rules.handled.contains(kind);
+        let fault = if kind.from_router_only() && !handled {
+            // Version and type refuse with the same code: their order does not show.
             Some(Code::Unsupported)
+        } else {
+            let unserved = if handled { None } else { Some(Code::Unsupported) };
+            self.of_frame(kind, identified).or(unserved)
         };
         match (fault, kind.role()) {
             (None, _) => Verdict::Request(kind, kind.class().declared(self.header.qos)),

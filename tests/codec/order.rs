@@ -10,6 +10,7 @@ const RESPONSES: [u8; 13] = [2, 4, 6, 8, 10, 12, 17, 19, 25, 27, 33, 36, 255];
 const REQUESTS: [u8; 18] = [1, 3, 5, 7, 9, 11, 16, 18, 24, 26, 28, 32, 34, 35, 37, 44, 250, 251];
 const IDENTITY: [u8; 17] = [9, 10, 11, 12, 18, 19, 24, 25, 26, 27, 28, 32, 33, 34, 35, 36, 37];
 const CHUNKED: [u8; 3] = [6, 8, 9];
+const FROM_ROUTER: [u8; 4] = [26, 34, 37, 44];
 const NEVER_ANSWERED: [u8; 2] = [250, 251];
 const HANDLED: [Kind; 4] = [Kind::Ping, Kind::NegotiateReq, Kind::FindNodeReq, Kind::ReflectReq];
 const PLAINTEXT_MAX: usize = 1440;
@@ -28,12 +29,15 @@ fn first_failing(case: &Case, handled: &[u8]) -> Option<Code> {
     let Header { kind, flags: Flags(flags), stream, .. } = case.header;
     let stray_stream = (flags & 2 != 0 || stream != 0) && !CHUNKED.contains(&kind);
     let chunk_of_nothing = flags & 2 != 0 && stream == 0;
+    let known = RESPONSES.contains(&kind) || REQUESTS.contains(&kind);
+    let served = RESPONSES.contains(&kind) || handled.contains(&kind);
     let checks = [
         (case.version != 1, Code::Unsupported),
-        (!RESPONSES.contains(&kind) && !handled.contains(&kind), Code::Unsupported),
+        (!known || FROM_ROUTER.contains(&kind) && !served, Code::Unsupported),
         (flags & 0b1111_1000 != 0 || stray_stream || chunk_of_nothing, Code::Invalid),
         (IDENTITY.contains(&kind) && !case.identified, Code::Unauthorized),
         (case.plaintext_bytes > PLAINTEXT_MAX, Code::TooLarge),
+        (!served, Code::Unsupported),
     ];
     checks.iter().find(|(failed, _)| *failed).map(|(_, code)| *code)
 }
@@ -106,6 +110,23 @@ fn the_lists_are_all_there_is() {
     ids.sort_unstable();
     assert!(ids.iter().copied().eq(Kind::ALL.iter().map(|kind| kind.id())));
     assert_eq!(VERSION, 1);
+}
+
+/// A type that is defined but has no handler fails the earlier checks as it will with one.
+#[test]
+fn an_unserved_type_is_unsupported_last() {
+    let rules = Rules::of_router(&HANDLED, PLAINTEXT_MAX);
+    let store = |flags, plaintext_bytes, identified| {
+        let header = Header { flags: Flags(flags), ..Header::request(Kind::StoreReq, 1) };
+        match judged(&rules, &Case { version: 1, header, plaintext_bytes, identified }) {
+            Verdict::Refuse(refusal) => Some(refusal.code),
+            Verdict::Request(..) | Verdict::Response(_) | Verdict::Ignore(_) => None,
+        }
+    };
+    assert_eq!(store(0x80, 2000, false), Some(Code::Invalid));
+    assert_eq!(store(0, 2000, false), Some(Code::Unauthorized));
+    assert_eq!(store(0, 2000, true), Some(Code::TooLarge));
+    assert_eq!(store(0, 1200, true), Some(Code::Unsupported));
 }
 
 /// Whatever carries the bit, and whatever is an ERROR, is never answered.
