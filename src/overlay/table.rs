@@ -319,6 +319,11 @@ impl Table {
         self.trie.buckets()
     }
 
+    /// Number of the bucket that `id` belongs to, for whoever holds the table against its rules.
+    pub fn bucket_of(&self, id: &PeerId) -> usize {
+        self.trie.leaf(id)
+    }
+
     /// When [`poll`](Self::poll) has something to do.
     pub fn next_deadline(&self) -> Moment {
         self.candidates.front().map_or(Moment::NEVER, |candidate| candidate.deadline)

@@ -155,6 +155,10 @@ impl<T: Tunnel> Router<T> {
 
     /// Handles everything one receive slot brought; answers that are due go to `send`.
     pub fn receive(&mut self, now: Now, datagram: Datagram, send: &mut impl FnMut(Transmit)) {
+        if datagram.buf.is_empty() {
+            // It has no segments, and is still one datagram.
+            return self.outbox.counters.drop(Drop::Empty);
+        }
         for segment in datagram.segments() {
             self.datagram(now, &datagram.path, segment, send);
             if self.crowded() {
@@ -187,8 +191,15 @@ impl<T: Tunnel> Router<T> {
                 }
                 self.outbox.send_raw(*path, bytes, send);
             }
+            Opened::Nothing if is_data(bytes) => self.outbox.counters.decrypt_ok(),
             Opened::Nothing => {}
-            Opened::Dropped(reason) => self.outbox.counters.drop(reason),
+            Opened::Dropped(reason) => {
+                // The one reason of the tunnel's that authentic data is dropped for.
+                if reason == Drop::BadShim {
+                    self.outbox.counters.decrypt_ok();
+                }
+                self.outbox.counters.drop(reason);
+            }
         }
         self.scratch = scratch;
     }
@@ -248,10 +259,20 @@ impl<T: Tunnel> Router<T> {
         self.sessions.engine().curve_operations()
     }
 
+    /// Who is listed.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Frames that wait in the queues.
     pub fn queued(&self) -> usize {
         self.outbox.egress.len()
     }
+}
+
+/// What is no handshake: nothing to do for it means a keepalive.
+fn is_data(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&4)
 }
 
 /// RFC 8489: a Binding request's type and the magic cookie.

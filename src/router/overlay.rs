@@ -165,7 +165,6 @@ impl<T: Tunnel> Router<T> {
         for (index, range) in frames.into_iter().enumerate() {
             let more = index + 1 < total;
             let header = if total > 1 { plain.chunk(stream, more) } else { plain };
-            self.outbox.counters.sent(Kind::FindNodeResp);
             queued &= self.outbox.offer(now, &request.from, request.class, limit, header, |body| {
                 let mut answer = RespWriter::new(body);
                 for at in &peers[range] {

@@ -14,6 +14,9 @@ use crate::wire::{self, Class, Code, Header, Kind};
 
 use super::{Request, Router, Source};
 
+/// Where a plaintext has its type: behind the shim and the version.
+const KIND_AT: usize = limits::SHIM_BYTES + 1;
+
 /// Everything an answer needs on its way into the queues, apart from who asked.
 pub(super) struct Outbox {
     pub(super) egress: Egress,
@@ -51,6 +54,12 @@ impl Outbox {
         }
     }
 
+    fn count_sent(&self, plaintext: &[u8]) {
+        if let Some(Ok(kind)) = plaintext.get(KIND_AT).map(|kind| Kind::try_from(*kind)) {
+            self.counters.sent(kind);
+        }
+    }
+
     fn take(&mut self) -> Option<Buf> {
         let buf = self.pool.take();
         if buf.is_none() {
@@ -78,7 +87,6 @@ impl<T: Tunnel> Router<T> {
     ) {
         let header = Header::response(kind, request.header.correlation).in_class(request.class);
         let limit = self.peers.at(request.from.session).plaintext_limit();
-        self.outbox.counters.sent(kind);
         if !self.outbox.offer(now, &request.from, request.class, limit, header, body) {
             self.outbox.counters.message_dropped(request.kind());
         }
@@ -104,6 +112,7 @@ impl<T: Tunnel> Router<T> {
             let Some(mut buf) = self.outbox.take() else { continue };
             match self.sessions.seal(now, outgoing.session, &outgoing.buf, buf.spare_mut()) {
                 Ok((path, len)) => {
+                    self.outbox.count_sent(&outgoing.buf);
                     buf.grow(len);
                     send(Transmit { path, buf, segment: len });
                 }
