@@ -1,0 +1,77 @@
+//! Who is listed, and what follows from it by the book: computed without the trie.
+
+use std::collections::BTreeMap;
+
+use molia_router::ids::PeerId;
+use molia_router::limits::FIND_NODE_PEERS_MAX;
+use molia_router::net::{Prefix, Scope};
+use molia_router::overlay::Table;
+use molia_router::time::Moment;
+use molia_router::wire::body::FindNodeReq;
+
+use super::verdict::{Oracle, Violation, ensure};
+
+/// Peers of one global network in a bucket.
+const PER_PREFIX: usize = 2;
+/// Peers that fit one frame, whatever their addresses.
+const FIT: usize = 9;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) id: PeerId,
+    pub(crate) prefix: Prefix,
+    pub(crate) scope: Scope,
+    pub(crate) bucket: usize,
+}
+
+/// Everybody in the table.
+pub(crate) fn of(table: &Table) -> Vec<Listed> {
+    let listed = table.iter().map(|entry| Listed {
+        id: entry.id,
+        prefix: entry.prefix,
+        scope: entry.scope,
+        bucket: table.bucket_of(&entry.id),
+    });
+    listed.collect()
+}
+
+/// How many of `prefix` are in each bucket.
+fn crowds(listing: &[Listed]) -> BTreeMap<(usize, [u8; 7]), usize> {
+    let mut crowds = BTreeMap::new();
+    for listed in listing.iter().filter(|listed| listed.scope == Scope::Global) {
+        *crowds.entry((listed.bucket, listed.prefix.0)).or_default() += 1;
+    }
+    crowds
+}
+
+/// Nobody owns a neighbourhood.
+pub(crate) fn check_networks(at: Moment, listing: &[Listed]) -> Result<(), Violation> {
+    let crowd = crowds(listing).into_iter().find(|(_, count)| *count > PER_PREFIX);
+    ensure(crowd.is_none(), Oracle::Networks, at, || format!("{crowd:?}"))
+}
+
+/// Whether a peer of this network has a reason not to be in its bucket.
+pub(crate) fn is_crowded_out(listing: &[Listed], bucket: usize, prefix: &Prefix) -> bool {
+    crowds(listing).get(&(bucket, prefix.0)).is_some_and(|count| *count >= PER_PREFIX)
+}
+
+/// Whether `found` is the right answer to `asked` from `scope`: the closest of those that mean
+/// something there, none left out but by lack of room.
+pub(crate) fn is_right(
+    listing: &[Listed],
+    asked: &FindNodeReq,
+    scope: Scope,
+    chunked: bool,
+    found: &[PeerId],
+) -> bool {
+    let mut by_distance: Vec<&Listed> = listing.iter().collect();
+    by_distance.sort_by_key(|listed| listed.id.distance(&asked.target_id));
+    // The router looks at the closest 16 of all for those that the asker can use.
+    let near = by_distance.iter().take(FIND_NODE_PEERS_MAX);
+    let due = near.filter(|listed| listed.scope >= scope).take(asked.wanted()).count();
+    let due = if chunked { due } else { due.min(FIT) };
+    let visible = by_distance.iter().filter(|listed| listed.scope >= scope);
+    let wanted: Vec<PeerId> = visible.take(asked.wanted()).map(|listed| listed.id).collect();
+    found.len() >= due && wanted.starts_with(found)
+}

@@ -1,0 +1,280 @@
+//! Faults on purpose: each is one that some check exists for, put between router and world.
+#![expect(clippy::wildcard_enum_match_arm, reason = "each hook knows the faults that are its own")]
+
+use molia_router::drops::Drop;
+use molia_router::net::{Datagram, Path, Scope};
+use molia_router::wire::{self, Kind, proto};
+use prost::Message;
+
+use super::listing::Listed;
+use super::plain;
+use super::tally::Tally;
+use super::tap::Tap;
+use super::verdict::Oracle;
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A received datagram's slot never comes home.
+    LeakReceived,
+    /// What was sent keeps its slot for ever.
+    LeakSent,
+    /// A datagram is dropped before the router sees it, uncounted.
+    Swallow,
+    /// A stranger's garbage is answered.
+    AnswerGarbage,
+    /// Data leaves right behind the handshake response.
+    SpeakFirst,
+    /// A session's data goes to an address that proved nothing.
+    Redirect,
+    /// An answer leaves from another address of ours.
+    WrongLocal,
+    /// An answer is sent twice under the same counter.
+    RepeatCounter,
+    /// An answer is sealed and sent twice.
+    AnswerTwice,
+    /// A frame's body is cut.
+    CutBody,
+    /// The peers of an answer come in another order.
+    Shuffle,
+    /// A wrong observed address is told.
+    Misobserve,
+    /// An answer vanishes between queue and wire, uncounted.
+    LoseAnswer,
+    /// A drop is counted twice.
+    CountTwice,
+    /// A queue forgets to count a frame.
+    MiscountQueue,
+    /// A control frame is dropped while hints are served.
+    InvertPriority,
+    /// A third peer of one network sits in a bucket.
+    CrowdBucket,
+    /// One session more than slots.
+    Overfill,
+    /// Answers to one client are lost for good (and that is counted).
+    Deafen,
+    /// The closest peer is left out of answers.
+    Omit,
+    /// A client is not in the table.
+    Unlist,
+    /// Something depends on what is not the seed.
+    Whim,
+}
+
+impl Fault {
+    pub(crate) const ALL: [(Self, Oracle); 22] = [
+        (Self::LeakReceived, Oracle::Buffers),
+        (Self::LeakSent, Oracle::Buffers),
+        (Self::Swallow, Oracle::Sums),
+        (Self::AnswerGarbage, Oracle::Silence),
+        (Self::SpeakFirst, Oracle::Silence),
+        (Self::Redirect, Oracle::Amplification),
+        (Self::WrongLocal, Oracle::Silence),
+        (Self::RepeatCounter, Oracle::Silence),
+        (Self::AnswerTwice, Oracle::Unasked),
+        (Self::CutBody, Oracle::Frames),
+        (Self::Shuffle, Oracle::Answers),
+        (Self::Misobserve, Oracle::Answers),
+        (Self::LoseAnswer, Oracle::Sums),
+        (Self::CountTwice, Oracle::Sums),
+        (Self::MiscountQueue, Oracle::Sums),
+        (Self::InvertPriority, Oracle::Priority),
+        (Self::CrowdBucket, Oracle::Networks),
+        (Self::Overfill, Oracle::Capacity),
+        (Self::Deafen, Oracle::Liveness),
+        (Self::Omit, Oracle::Answers),
+        (Self::Unlist, Oracle::Liveness),
+        (Self::Whim, Oracle::Determinism),
+    ];
+}
+
+/// A datagram on its way out, its slot apart: what is sent may be changed, the slot is still parked.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub(crate) path: Path,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Who does it.
+#[derive(Debug)]
+pub(crate) struct Saboteur {
+    fault: Fault,
+    /// Occasions so far.
+    count: u64,
+    /// Not from the seed.
+    whim: bool,
+    retorts: Vec<Parcel>,
+}
+
+/// Every so many occasions: the world is under way by then.
+const EVERY: u64 = 97;
+
+impl Saboteur {
+    /// `whim` decides what no seed decides.
+    pub(crate) fn new(fault: Fault, whim: bool) -> Self {
+        Self { fault, count: 0, whim, retorts: Vec::new() }
+    }
+
+    fn now_and_then(&mut self) -> bool {
+        self.count += 1;
+        self.count.is_multiple_of(EVERY)
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    /// Before the router sees it.
+    pub(crate) fn received(
+        &mut self,
+        datagram: Datagram,
+        spare: &bufpool::Pool,
+    ) -> Option<Datagram> {
+        if self.is(Fault::Swallow) && self.now_and_then() {
+            return None;
+        }
+        if self.is(Fault::AnswerGarbage) && datagram.buf.first().is_some_and(|first| *first > 4) {
+            self.retorts.push(Parcel { path: datagram.path, bytes: vec![0x2A] });
+        }
+        if self.is(Fault::LeakReceived) && self.now_and_then() {
+            std::mem::forget(spare.take());
+        }
+        Some(datagram)
+    }
+
+    /// Whether the kernel never gives the slot back.
+    pub(crate) fn keeps(&mut self) -> bool {
+        self.is(Fault::LeakSent) && self.now_and_then()
+    }
+
+    /// Instead of what was to leave.
+    pub(crate) fn alter(&mut self, tap: &Tap, parcel: Parcel) -> Option<Parcel> {
+        let Parcel { mut path, mut bytes } = parcel;
+        let data = plain::header(&bytes).is_some() && bytes.len() > plain::DATA_OVERHEAD;
+        let fault = self.fault;
+        match fault {
+            Fault::LoseAnswer if data && self.now_and_then() => return None,
+            Fault::Redirect if data && self.now_and_then() => {
+                path = tap.stranger(&path).unwrap_or(path);
+            }
+            Fault::WrongLocal if data && self.now_and_then() => path.local.ifindex += 1,
+            Fault::CutBody if data && self.now_and_then() => {
+                bytes = edited(tap, bytes, |_, body| body.truncate(body.len().saturating_sub(1)));
+            }
+            Fault::Shuffle => {
+                bytes = edited(tap, bytes, |kind, body| {
+                    edit_peers(kind, body, |peers| peers.reverse())
+                });
+            }
+            Fault::Omit => {
+                bytes = edited(tap, bytes, |kind, body| {
+                    edit_peers(kind, body, |peers| drop(peers.remove(0)));
+                });
+            }
+            Fault::Misobserve => {
+                bytes = edited(tap, bytes, |kind, body| {
+                    if kind == Kind::Pong
+                        && let Ok(mut pong) = proto::Pong::decode(&body[..])
+                        && let Some(last) = pong.observed.last_mut()
+                    {
+                        *last ^= 1;
+                        *body = pong.encode_to_vec();
+                    }
+                });
+            }
+            _ => {}
+        }
+        Some(Parcel { path, bytes })
+    }
+
+    /// On top of what left.
+    pub(crate) fn extra(&mut self, tap: &Tap, left: &Parcel) -> Option<Vec<u8>> {
+        let index =
+            |at: usize| u32::from_le_bytes(left.bytes[at..at + 4].try_into().expect("four"));
+        let data =
+            plain::header(&left.bytes).is_some_and(|_| left.bytes.len() > plain::DATA_OVERHEAD);
+        let fault = self.fault;
+        match fault {
+            Fault::SpeakFirst if left.bytes[0] == 2 => {
+                let mut lane = *tap.lane_to(index(8))?;
+                Some(lane.seal(&[]))
+            }
+            Fault::RepeatCounter if data && self.now_and_then() => Some(left.bytes.clone()),
+            Fault::AnswerTwice if data && self.now_and_then() => {
+                let mut lane = *tap.lane_to(index(4))?;
+                let content = lane.open(&left.bytes)?.to_vec();
+                Some(lane.seal(&content))
+            }
+            _ => None,
+        }
+    }
+
+    /// Replies to who sent what no router answers.
+    pub(crate) fn retorts(&mut self) -> Vec<Parcel> {
+        std::mem::take(&mut self.retorts)
+    }
+
+    /// Whether what left for a client is lost on the way.
+    pub(crate) fn loses(&mut self, client: usize) -> bool {
+        (self.is(Fault::Deafen) && client == VICTIM)
+            || (self.is(Fault::Whim) && self.now_and_then() && self.whim)
+    }
+
+    pub(crate) fn tally(&mut self, tally: &mut Tally) {
+        self.count += 1;
+        let fault = self.fault;
+        match fault {
+            Fault::CountTwice => tally.tamper(Drop::BadTag, 1),
+            Fault::MiscountQueue => tally.queues[1].enqueued += 1,
+            Fault::InvertPriority => {
+                tally.queues[0].full += self.count;
+                tally.queues[0].offered += self.count;
+                tally.tamper(Drop::QueueFull, self.count);
+            }
+            Fault::Overfill => tally.sessions = tally.sessions_max + 1,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn listing(&mut self, listing: &mut Vec<Listed>) {
+        if self.is(Fault::CrowdBucket)
+            && let Some(global) = listing.iter().find(|it| it.scope == Scope::Global).cloned()
+        {
+            listing.extend([global.clone(), global]);
+        }
+    }
+
+    /// Whether a client is taken for not listed.
+    pub(crate) fn unlists(&self, client: usize) -> bool {
+        self.is(Fault::Unlist) && client == VICTIM
+    }
+}
+
+/// The client that some faults are aimed at.
+const VICTIM: usize = 7;
+
+/// A data message with its frame's body changed, sealed as it was.
+fn edited(tap: &Tap, bytes: Vec<u8>, edit: impl FnOnce(Kind, &mut Vec<u8>)) -> Vec<u8> {
+    let changed = plain::header(&bytes).and_then(|(index, counter)| {
+        let lane = tap.lane_to(index)?;
+        let frame = wire::open(lane.open(&bytes)?).ok()?;
+        let (_, header, body) = wire::split(frame);
+        let mut body = body.to_vec();
+        edit(Kind::try_from(header.kind).ok()?, &mut body);
+        let total = u16::try_from(16 + body.len()).ok()?.to_be_bytes();
+        let mut content = [&[b'M', 0, total[0], total[1]], &header.to_bytes()[..], &body].concat();
+        content.resize(content.len().max(20), 0);
+        Some(lane.seal_as(counter, &content))
+    });
+    changed.unwrap_or(bytes)
+}
+
+fn edit_peers(kind: Kind, body: &mut Vec<u8>, edit: impl FnOnce(&mut Vec<proto::Peer>)) {
+    if kind == Kind::FindNodeResp
+        && let Ok(mut found) = proto::FindNodeResp::decode(&body[..])
+        && found.peers.len() > 1
+    {
+        edit(&mut found.peers);
+        *body = found.encode_to_vec();
+    }
+}

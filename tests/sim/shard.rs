@@ -1,0 +1,256 @@
+//! The shard around the router under test: a socket's backlog, turns, slots that the kernel keeps.
+//!
+//! A turn takes what the receive pool has slots for, as runs where one sender's datagrams of
+//! one size follow each other, hands it to the router, and lets the router send. Between
+//! the two the shard may be interrupted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bufpool::{Hugepages, Pool, PoolConfig};
+use molia_router::counters::Counters;
+use molia_router::identity::Identity;
+use molia_router::limits::{RX_SLOT_BYTES, SLOT_BYTES, SLOT_HEADROOM};
+use molia_router::net::{Datagram, Path, Transmit};
+use molia_router::router::Router;
+use molia_router::time::{Moment, Now};
+use molia_router::tunnel::Secrets;
+use molia_router::tunnel::plain::Plain;
+
+use super::dice::Dice;
+use super::listing::{self, Listed};
+use super::saboteur::Saboteur;
+use super::scenario::{Host, Scenario};
+use super::tally::{self, Handed, Tally};
+use super::tap::Tap;
+use super::verdict::{Oracle, Violation, ensure};
+use super::world::wall;
+
+/// Segments of a run.
+const RUN_MAX: usize = 64;
+
+/// One life of the router.
+pub(crate) struct Shard {
+    router: Router<Plain>,
+    host: Host,
+    rx: Pool,
+    /// What arrived and was not taken yet.
+    backlog: VecDeque<(Path, Vec<u8>)>,
+    /// What the kernel still reads from, and until when.
+    parked: Vec<(Moment, Transmit)>,
+    pub(crate) tap: Tap,
+    handed: Handed,
+    last: Option<Tally>,
+    checked_at: Moment,
+    pub(crate) turned_at: Moment,
+    /// Turns in a row in which nothing came and nothing left.
+    idle_turns: u32,
+}
+
+fn pool(slot_bytes: usize, slots: usize, headroom: usize) -> Pool {
+    let config =
+        PoolConfig { slot_bytes, slots, headroom, hugepages: Hugepages::Off, prefault: false };
+    Pool::new(config).expect("memory for a few slots")
+}
+
+impl Shard {
+    pub(crate) fn new(scenario: &Scenario, identity: &Arc<Identity>, dice: &mut Dice) -> Self {
+        let Scenario { config, host, .. } = scenario;
+        let secrets = Secrets { cookies: dice.bytes(), seed: dice.bytes() };
+        let slots = usize::try_from(config.tunnel.sessions_max).expect("few sessions");
+        let tunnel = Plain::new(identity.wg_key(), slots);
+        let tx = pool(SLOT_BYTES, host.tx_slots, SLOT_HEADROOM);
+        let counters = Counters::anonymous(0).expect("memory for counters");
+        let identity_of = Arc::clone(identity);
+        let router = Router::new(config.clone(), identity_of, tunnel, tx, counters, &secrets);
+        let lanes = u64::try_from(3 * config.tunnel.handshake_queue).expect("a short queue");
+        Self {
+            router,
+            host: *host,
+            rx: pool(RX_SLOT_BYTES, host.rx_slots, 0),
+            backlog: VecDeque::new(),
+            parked: Vec::new(),
+            tap: Tap::new(identity.wg_key()),
+            handed: Handed { datagrams: 0, pending_max: lanes },
+            last: None,
+            checked_at: Moment::START,
+            turned_at: Moment::START,
+            idle_turns: 0,
+        }
+    }
+
+    /// A datagram reaches the socket; whether it is the first to wait.
+    pub(crate) fn arrive(&mut self, path: Path, bytes: Vec<u8>) -> bool {
+        if self.backlog.len() < self.host.backlog {
+            self.backlog.push_back((path, bytes));
+        }
+        self.backlog.len() == 1
+    }
+
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        self.router.next_deadline()
+    }
+
+    pub(crate) fn listing(&self) -> Vec<Listed> {
+        listing::of(self.router.table())
+    }
+
+    pub(crate) fn bucket_of(&self, id: &molia_router::ids::PeerId) -> usize {
+        self.router.table().bucket_of(id)
+    }
+
+    /// First half of a turn: what came. Returns what left meanwhile.
+    pub(crate) fn receive(&mut self, now: Now, saboteur: &mut Option<Saboteur>) -> Vec<Transmit> {
+        self.release(now.at);
+        let mut sent = Vec::new();
+        let datagrams = self.take();
+        self.idle_turns = if datagrams.is_empty() { self.idle_turns } else { 0 };
+        for datagram in datagrams {
+            for segment in segments(&datagram) {
+                self.handed.datagrams += 1;
+                self.tap.incoming(now.at, &datagram.path, segment);
+            }
+            let datagram = match saboteur {
+                Some(saboteur) => saboteur.received(datagram, &self.rx),
+                None => Some(datagram),
+            };
+            if let Some(datagram) = datagram {
+                self.router.receive(now, datagram, &mut |transmit| sent.push(transmit));
+            }
+        }
+        sent
+    }
+
+    /// Second half: what is due, and what waits to be sent.
+    pub(crate) fn poll(&mut self, now: Now) -> Vec<Transmit> {
+        let mut sent = Vec::new();
+        self.router.poll(now, &mut |transmit| sent.push(transmit));
+        self.turned_at = now.at;
+        self.idle_turns = if sent.is_empty() { self.idle_turns + 1 } else { 0 };
+        sent
+    }
+
+    /// The kernel keeps the slot of what was sent for a while.
+    pub(crate) fn park(&mut self, now: Moment, transmit: Transmit) {
+        self.parked.push((now + self.host.parked, transmit));
+    }
+
+    fn release(&mut self, now: Moment) {
+        self.parked.retain(|(until, _)| *until > now);
+    }
+
+    /// Fills receive slots from the backlog.
+    fn take(&mut self) -> Vec<Datagram> {
+        let mut taken = Vec::new();
+        while taken.len() < self.host.batch
+            && !self.backlog.is_empty()
+            && let Some(mut buf) = self.rx.take()
+        {
+            let (path, first) = self.backlog.pop_front().expect("not empty");
+            assert!(buf.extend(&first), "a slot holds a datagram");
+            let mut run = 1;
+            let mut whole = !first.is_empty() && self.host.gro;
+            while whole && run < RUN_MAX {
+                let next = |(from, bytes): &(Path, Vec<u8>)| {
+                    *from == path && !bytes.is_empty() && bytes.len() <= first.len()
+                };
+                if !self.backlog.front().is_some_and(next) {
+                    break;
+                }
+                let (_, bytes) = self.backlog.pop_front().expect("it was looked at");
+                assert!(buf.extend(&bytes), "a slot holds a run");
+                whole = bytes.len() == first.len();
+                run += 1;
+            }
+            taken.push(Datagram { path, buf, segment: first.len() });
+        }
+        taken
+    }
+}
+
+/// The datagrams of a slot, an empty one among them.
+fn segments(datagram: &Datagram) -> impl Iterator<Item = &[u8]> {
+    let empty = datagram.buf.is_empty().then_some(&[][..]);
+    empty.into_iter().chain(datagram.segments())
+}
+
+/// What is checked.
+impl Shard {
+    /// After every turn.
+    pub(crate) fn check_turn(&self, at: Moment) -> Result<(), Violation> {
+        let (free, slots) = self.router.buffers();
+        let (queued, parked) = (self.router.queued(), self.parked.len());
+        ensure(free + queued + parked == slots, Oracle::Buffers, at, || {
+            format!("{free} free, {queued} queued and {parked} sent of {slots} slots")
+        })?;
+        ensure(self.rx.free() == self.rx.slots(), Oracle::Buffers, at, || {
+            format!("{} of {} receive slots at home", self.rx.free(), self.rx.slots())
+        })?;
+        ensure(self.idle_turns < 1000, Oracle::Spin, at, || {
+            format!("a thousand turns for nothing; the next is due {:?}", self.deadline())
+        })
+    }
+
+    /// Now and then.
+    pub(crate) fn check_counters(
+        &mut self,
+        at: Moment,
+        saboteur: &mut Option<Saboteur>,
+    ) -> Result<(), Violation> {
+        if at.since(self.checked_at) >= tally::INTERVAL {
+            self.checked_at = at;
+            self.check_all(at, saboteur)?;
+        }
+        Ok(())
+    }
+
+    fn check_all(&mut self, at: Moment, saboteur: &mut Option<Saboteur>) -> Result<(), Violation> {
+        let mut tally = self.tally(at);
+        let mut listing = self.listing();
+        if let Some(saboteur) = saboteur {
+            saboteur.tally(&mut tally);
+            saboteur.listing(&mut listing);
+        }
+        if let Some(last) = &self.last {
+            tally::check_priority(at, last, &tally)?;
+        }
+        // A waiting initiation makes the router want another turn at once.
+        let waits = self.deadline() <= at;
+        let pending_max = if waits { self.handed.pending_max } else { 0 };
+        tally::check(at, &tally, &self.tap.seen, Handed { pending_max, ..self.handed })?;
+        ensure(tally.sessions <= tally.sessions_max, Oracle::Capacity, at, || {
+            format!("{} sessions in {} slots", tally.sessions, tally.sessions_max)
+        })?;
+        listing::check_networks(at, &listing)?;
+        self.last = Some(tally);
+        Ok(())
+    }
+
+    /// At the end of the router's life: every slot is at home once the kernel is done.
+    pub(crate) fn check_end(
+        &mut self,
+        at: Moment,
+        saboteur: &mut Option<Saboteur>,
+    ) -> Result<(), Violation> {
+        self.check_all(at, saboteur)?;
+        self.parked.clear();
+        let (free, slots) = self.router.buffers();
+        ensure(free + self.router.queued() == slots, Oracle::Buffers, at, || {
+            format!("{free} of {slots} slots came home")
+        })
+    }
+
+    /// Datagrams the router was given.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed.datagrams
+    }
+
+    pub(crate) fn tally(&self, at: Moment) -> Tally {
+        self.router.publish(wall(at), (self.rx.free(), self.rx.slots()));
+        Tally::of(&self.router.counters().snapshot())
+    }
+}

@@ -1,0 +1,324 @@
+//! Reads along on the router's wire and knows what may leave.
+//!
+//! `Plain` hides nothing, so the tap follows every handshake, key and frame on its own and
+//! holds what leaves against the protocol's promises: silence, no amplification, one
+//! answer per question, keys not used before they are confirmed nor after their life, no
+//! counter twice. Where it cannot know what the router decided (an overwritten key,
+//! a replayed counter) it assumes what allows more, never less.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use molia_router::ids::WgKey;
+use molia_router::net::{Local, Path};
+use molia_router::time::Moment;
+use molia_router::wire::body::{Ping, Pong};
+use molia_router::wire::{self, Header, Kind};
+
+use super::frames;
+use super::plain::{self, Hello, Lane};
+use super::verdict::{Oracle, Violation, ensure};
+
+/// WireGuard's REJECT_AFTER_TIME.
+const KEY_LIFETIME: Duration = Duration::from_secs(180);
+/// An address stays proven for 180 s after it was left, which it was a key's life after the last
+/// authentic datagram from it at the latest.
+const PROOF_LIFETIME: Duration = Duration::from_secs(180 + 180);
+/// A session's challenges are that far apart at least.
+const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
+/// A router answers an initiation in so long or never.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An initiation that was not answered yet.
+#[derive(Debug)]
+struct Knock {
+    hello: Hello,
+    at: Moment,
+}
+
+/// A key, named by the receiver index of the client's side.
+#[derive(Debug)]
+struct Key {
+    owner: WgKey,
+    to_router: Lane,
+    from_router: Lane,
+    /// Where the response went.
+    answered: SocketAddr,
+    established: Moment,
+    confirmed: bool,
+    /// Counters that came in.
+    seen: BTreeSet<u64>,
+}
+
+/// What one peer and one address owe each other.
+#[derive(Debug, Default)]
+struct Account {
+    proven: bool,
+    heard: Moment,
+    /// While unproven.
+    bytes_in: usize,
+    bytes_out: usize,
+    challenged: Option<Moment>,
+}
+
+/// What was seen leaving, for the sums.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) responses: u64,
+    pub(crate) cookies: u64,
+    pub(crate) keepalives: u64,
+    /// Frames by type, path challenges among the PINGs.
+    pub(crate) frames: BTreeMap<u8, u64>,
+}
+
+/// The tap of one router's life.
+pub(crate) struct Tap {
+    router: WgKey,
+    knocks: BTreeMap<(u32, SocketAddr), Vec<Knock>>,
+    keys: BTreeMap<u32, Key>,
+    /// The client's index of a key by the router's.
+    by_router: BTreeMap<u32, u32>,
+    accounts: BTreeMap<(WgKey, SocketAddr), Account>,
+    /// Where a token was sent.
+    tokens: BTreeMap<(WgKey, u64), SocketAddr>,
+    /// Questions not answered yet, by peer and correlation.
+    questions: BTreeMap<(WgKey, u32), u32>,
+    /// Our address that each peer's address spoke to last.
+    locals: BTreeMap<SocketAddr, Local>,
+    pub(crate) seen: Seen,
+}
+
+impl Tap {
+    pub(crate) fn new(router: WgKey) -> Self {
+        Self {
+            router,
+            knocks: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            by_router: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// A datagram is handed to the router.
+    pub(crate) fn incoming(&mut self, now: Moment, path: &Path, datagram: &[u8]) {
+        self.locals.insert(path.peer, path.local);
+        if let Some(hello) = plain::hello(&self.router, datagram) {
+            let knocks = self.knocks.entry((hello.index, path.peer)).or_default();
+            knocks.retain(|knock| now.since(knock.at) < HANDSHAKE_PATIENCE);
+            knocks.push(Knock { hello, at: now });
+        } else if let Some((index, counter)) = plain::header(datagram) {
+            self.data_in(now, path.peer, index, counter, datagram);
+        }
+    }
+
+    fn data_in(&mut self, now: Moment, from: SocketAddr, index: u32, counter: u64, bytes: &[u8]) {
+        let Some(key) = self.by_router.get(&index).and_then(|index| self.keys.get_mut(index))
+        else {
+            return;
+        };
+        let fresh = now.since(key.established) < KEY_LIFETIME && !key.seen.contains(&counter);
+        let Some(content) = key.to_router.open(bytes).filter(|_| fresh) else { return };
+        key.seen.insert(counter);
+        let owner = key.owner;
+        if !std::mem::replace(&mut key.confirmed, true) {
+            let answered = key.answered;
+            self.prove(owner, answered, now);
+        }
+        let account = self.accounts.entry((owner, from)).or_default();
+        account.expire(now);
+        account.heard = now;
+        if !account.proven {
+            account.bytes_in += bytes.len();
+        }
+        if let Ok(frame) = wire::open(content) {
+            let (_, header, body) = wire::split(frame);
+            self.frame_in(now, owner, &header, body);
+        }
+    }
+
+    fn frame_in(&mut self, now: Moment, owner: WgKey, header: &Header, body: &[u8]) {
+        if !header.flags.is_response() {
+            *self.questions.entry((owner, header.correlation)).or_default() += 1;
+        } else if header.kind == Kind::Pong.id()
+            && let Ok(pong) = Pong::read(body)
+            && let Some(&addr) = self.tokens.get(&(owner, pong.token))
+        {
+            self.prove(owner, addr, now);
+        }
+    }
+
+    fn prove(&mut self, owner: WgKey, addr: SocketAddr, now: Moment) {
+        let heard = now;
+        let account = Account { proven: true, heard, ..Account::default() };
+        self.accounts.insert((owner, addr), account);
+    }
+
+    /// A datagram leaves the router.
+    pub(crate) fn outgoing(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        datagram: &[u8],
+    ) -> Result<(), Violation> {
+        let asked = self.locals.get(&path.peer) == Some(&path.local);
+        ensure(asked, Oracle::Silence, now, || {
+            format!(
+                "{} bytes from {:?}, which {} never spoke to",
+                datagram.len(),
+                path.local,
+                path.peer
+            )
+        })?;
+        match datagram {
+            [2, 0, 0, 0, ..] if datagram.len() == 92 => self.response_out(now, path, datagram),
+            [3, 0, 0, 0, ..] if datagram.len() == 64 => self.cookie_out(now, path, datagram),
+            [4, 0, 0, 0, ..] if datagram.len() >= plain::DATA_OVERHEAD => {
+                self.data_out(now, path, datagram)
+            }
+            _ => ensure(false, Oracle::Silence, now, || {
+                format!("{} bytes that are no message of a router's", datagram.len())
+            }),
+        }
+    }
+
+    /// The initiation that an answer to `path` is for; every one is answered once at most.
+    fn answered(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        at: usize,
+        answer: &[u8],
+    ) -> Result<Hello, Violation> {
+        let index = u32::from_le_bytes(answer[at..at + 4].try_into().expect("four bytes"));
+        let knock = self.knocks.get_mut(&(index, path.peer)).and_then(Vec::pop);
+        knock.map(|knock| knock.hello).ok_or_else(|| Violation {
+            oracle: Oracle::Silence,
+            at: now,
+            what: format!("an answer to {} without an initiation with a valid mac1", path.peer),
+        })
+    }
+
+    fn response_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
+        self.seen.responses += 1;
+        let hello = self.answered(now, path, 8, bytes)?;
+        let [to_router, from_router] = plain::lanes(&hello, bytes);
+        if let Some(old) = self.by_router.insert(to_router.index, from_router.index)
+            && old != from_router.index
+        {
+            self.keys.remove(&old);
+        }
+        let key = Key {
+            owner: hello.key,
+            to_router,
+            from_router,
+            answered: path.peer,
+            established: now,
+            confirmed: false,
+            seen: BTreeSet::new(),
+        };
+        self.keys.insert(from_router.index, key);
+        Ok(())
+    }
+
+    fn cookie_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
+        self.seen.cookies += 1;
+        self.answered(now, path, 4, bytes).map(|_| ())
+    }
+
+    fn data_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
+        let (index, counter) = plain::header(bytes).expect("the caller looked");
+        let key = self.keys.get_mut(&index).filter(|key| key.confirmed);
+        let Some(key) = key else {
+            let what = format!("data to {} under a key that it has not confirmed", path.peer);
+            return Err(Violation { oracle: Oracle::Silence, at: now, what });
+        };
+        ensure(now.since(key.established) < KEY_LIFETIME, Oracle::Silence, now, || {
+            format!("data to {} under a key of {:?}", path.peer, now.since(key.established))
+        })?;
+        ensure(counter >= key.from_router.next, Oracle::Silence, now, || {
+            format!("counter {counter} a second time to {}", path.peer)
+        })?;
+        key.from_router.next = counter + 1;
+        let Some(content) = key.from_router.open(bytes) else {
+            let what = format!("data to {} that does not authenticate", path.peer);
+            return Err(Violation { oracle: Oracle::Frames, at: now, what });
+        };
+        let owner = key.owner;
+        let mut challenge = false;
+        if content.is_empty() {
+            self.seen.keepalives += 1;
+        } else {
+            let (header, body) = frames::check(now, content)?;
+            *self.seen.frames.entry(header.kind).or_default() += 1;
+            challenge = header.kind == Kind::Ping.id();
+            match Ping::read(body) {
+                Ok(ping) if challenge => {
+                    self.tokens.insert((owner, ping.token), path.peer);
+                }
+                Ok(_) | Err(_) => self.answer_out(now, owner, &header)?,
+            }
+        }
+        self.charge(now, owner, path.peer, bytes.len(), challenge)
+    }
+
+    /// Every answer needs a question; chunks of an answer share theirs.
+    fn answer_out(&mut self, now: Moment, owner: WgKey, header: &Header) -> Result<(), Violation> {
+        let open = self.questions.get_mut(&(owner, header.correlation)).filter(|open| **open > 0);
+        let Some(open) = open else {
+            let what = format!("a second answer, or one that nobody asked for: {header:?}");
+            return Err(Violation { oracle: Oracle::Unasked, at: now, what });
+        };
+        *open -= u32::from(!header.flags.more_chunks());
+        Ok(())
+    }
+
+    fn charge(
+        &mut self,
+        now: Moment,
+        owner: WgKey,
+        to: SocketAddr,
+        bytes: usize,
+        ping: bool,
+    ) -> Result<(), Violation> {
+        let account = self.accounts.entry((owner, to)).or_default();
+        account.expire(now);
+        if account.proven {
+            return Ok(());
+        }
+        let due = account.challenged.is_none_or(|at| now.since(at) >= CHALLENGE_INTERVAL);
+        if ping && due {
+            account.challenged = Some(now);
+            return Ok(());
+        }
+        account.bytes_out += bytes;
+        let Account { bytes_in, bytes_out, .. } = *account;
+        ensure(bytes_out <= bytes_in, Oracle::Amplification, now, || {
+            format!("{bytes_out} bytes to {to}, which has not proven itself with {bytes_in}")
+        })
+    }
+
+    /// The path of somebody else who spoke to the same address of ours.
+    pub(crate) fn stranger(&self, than: &Path) -> Option<Path> {
+        let other =
+            |(peer, local): &(&SocketAddr, &Local)| **peer != than.peer && **local == than.local;
+        self.locals.iter().find(other).map(|(&peer, &local)| Path { peer, local })
+    }
+
+    /// What a client's key is spoken to with, by the client's index.
+    pub(crate) fn lane_to(&self, index: u32) -> Option<&Lane> {
+        self.keys.get(&index).map(|key| &key.from_router)
+    }
+}
+
+impl Account {
+    fn expire(&mut self, now: Moment) {
+        if self.proven && now.since(self.heard) > PROOF_LIFETIME {
+            *self = Self::default();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What clients and enemies do in the world, and what clients are due at its end.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use molia_router::ids::PeerId;
+use molia_router::net::{Prefix, Scope};
+use molia_router::time::Moment;
+use molia_router::wire::{multiaddr, proto};
+
+use super::World;
+use crate::honest::{Got, Honest, id_of};
+use crate::hostile::{Hostile, Shot};
+use crate::listing;
+use crate::network::Event;
+use crate::scenario::Link;
+use crate::verdict::{Oracle, Violation, ensure};
+
+/// What they do.
+impl World {
+    pub(super) fn deliver(&mut self, addr: SocketAddr, bytes: &[u8]) -> Result<(), Violation> {
+        if let Some(n) = self.clients.iter().position(|client| client.addr() == addr) {
+            let now = self.wall();
+            let client = &mut self.clients[n];
+            if client.online {
+                client.receive(now, bytes);
+                self.attend(n)?;
+            }
+        } else if let Some(insider) =
+            self.hostile.insiders.iter_mut().find(|insider| insider.addr == addr)
+            && let Some(shot) = insider.receive(self.now.as_nanos(), bytes)
+        {
+            self.shoot(shot);
+        }
+        Ok(())
+    }
+
+    pub(super) fn wake(&mut self, n: usize) -> Result<(), Violation> {
+        if self.wakes[n] > self.now {
+            return Ok(());
+        }
+        self.wakes[n] = Moment::NEVER;
+        self.attend(n)
+    }
+
+    /// Sends what client `n` has to send and takes note of what it got.
+    fn attend(&mut self, n: usize) -> Result<(), Violation> {
+        loop {
+            let now = self.wall();
+            let sent = self.clients[n].transmit(now.at);
+            let got = self.clients[n].events(now)?;
+            if sent.is_empty() && got.is_empty() {
+                break;
+            }
+            for bytes in sent {
+                self.client_sends(n, &bytes);
+            }
+            for got in got {
+                self.got(n, got)?;
+            }
+        }
+        let due = self.clients[n].deadline(self.now).max(self.now + Duration::from_millis(1));
+        if due < self.wakes[n] {
+            self.wakes[n] = due;
+            self.agenda.add(due, Event::Wake(n));
+        }
+        Ok(())
+    }
+
+    fn client_sends(&mut self, n: usize, bytes: &[u8]) {
+        let client = &self.clients[n];
+        if !client.online {
+            return;
+        }
+        let (from, link) = (client.addr(), client.link);
+        let link = if self.calm { link.calm() } else { link };
+        self.tell(|| format!("client {n} {from}: {} bytes of type {}", bytes.len(), bytes[0]));
+        self.send_to_router(from, &link, bytes);
+        if !self.calm
+            && let Some(shot) = self.hostile.overhear(from, bytes)
+        {
+            self.shoot(shot);
+        }
+    }
+
+    fn got(&mut self, n: usize, got: Got) -> Result<(), Violation> {
+        self.tell(|| format!("client {n} got {got:?}"));
+        let Got::Found(asked, peers) = got else { return Ok(()) };
+        for peer in &peers {
+            self.check_entry(peer)?;
+        }
+        let listing = self.shard.listing();
+        if self.settled.as_ref() == Some(&listing) {
+            let client = &mut self.clients[n];
+            client.last_found = true;
+            let found: Vec<PeerId> = peers.iter().map(id_of).collect();
+            let scope = Scope::of(client.addr().ip());
+            let chunks = client.takes_chunks();
+            let right = listing::is_right(&listing, &asked, scope, chunks, &found);
+            return ensure(right, Oracle::Answers, self.now, || {
+                format!("client {n} asked {asked:?} and was told {found:?} of {listing:?}")
+            });
+        }
+        Ok(())
+    }
+
+    /// Whoever is listed exists and was where the entry says.
+    fn check_entry(&self, peer: &proto::Peer) -> Result<(), Violation> {
+        let id = id_of(peer);
+        let insider = self.hostile.insiders.iter().any(|insider| insider.peer_id() == id);
+        let true_of = |client: &Honest| {
+            let addrs = peer.addrs.iter().map(|addr| multiaddr::decode(&addr.multiaddr));
+            client.wg_key.0[..] == peer.wg_public[..]
+                && addrs
+                    .into_iter()
+                    .all(|addr| addr.is_ok_and(|addr| self.may_be_seen_at(client, addr)))
+        };
+        let honest = self.clients.iter().find(|client| client.peer_id == id);
+        ensure(insider || honest.is_some_and(true_of), Oracle::Answers, self.now, || {
+            format!("told of a peer that is not so: {peer:?}")
+        })
+    }
+
+    /// A client is seen where it was, or where a copy of its datagram claimed to come from.
+    fn may_be_seen_at(&self, client: &Honest, addr: SocketAddr) -> bool {
+        client.was_at(&addr) || Hostile::is_nowhere(&addr)
+    }
+
+    pub(super) fn request(&mut self, n: usize) -> Result<(), Violation> {
+        let now = self.wall();
+        let mean = self.scenario.tempo.request;
+        if self.settled.is_none() {
+            self.clients[n].ask(now);
+            self.attend(n)?;
+        }
+        let mean = if self.calm { Duration::from_secs(25) } else { mean };
+        self.again(mean, Event::Request(n));
+        Ok(())
+    }
+
+    pub(super) fn mischief(&mut self) {
+        if self.calm {
+            return;
+        }
+        for shot in self.hostile.act(self.now.as_nanos()) {
+            self.shoot(shot);
+        }
+        self.again(self.scenario.tempo.mischief, Event::Mischief);
+    }
+
+    fn shoot(&mut self, shot: Shot) {
+        let Shot { after, from, bytes } = shot;
+        let link = Link { delay: self.wild().delay + after, ..self.wild() };
+        self.send_to_router(from, &link, &bytes);
+    }
+
+    pub(super) fn change(&mut self) -> Result<(), Violation> {
+        if self.calm {
+            return Ok(());
+        }
+        let n = self.dice.below(self.clients.len());
+        match self.dice.below(10) {
+            0..=2 => {
+                self.tell(|| format!("client {n} restarts"));
+                self.clients[n].restart();
+            }
+            3..=7 => self.rebind(n),
+            _ => {
+                self.tell(|| format!("client {n} is away"));
+                self.clients[n].online = false;
+                let times = [1_000..10_000, 20_000..60_000, 200_000..260_000];
+                let away = self.dice.pick(&times).clone();
+                let back = self.now + self.dice.millis(away);
+                self.agenda.add(back, Event::Return(n));
+            }
+        }
+        self.again(self.scenario.tempo.change, Event::Change);
+        self.attend(n)
+    }
+
+    fn rebind(&mut self, n: usize) {
+        let port = u16::try_from(self.dice.within(1024..60_000)).expect("16 bits");
+        let mut addr = self.clients[n].addr();
+        addr.set_port(port);
+        if self.clients.iter().all(|client| !client.was_at(&addr)) {
+            self.tell(|| format!("client {n} moves to {addr}"));
+            self.clients[n].rebind(self.now, port);
+        }
+    }
+}
+
+/// The liveness phase.
+impl World {
+    pub(super) fn calm_down(&mut self) {
+        self.tell(|| "from here on nothing goes wrong".to_owned());
+        self.calm = true;
+        for client in &mut self.clients {
+            client.online = true;
+        }
+    }
+
+    pub(super) fn last_round(&mut self) -> Result<(), Violation> {
+        if self.settled.is_none() {
+            self.clients.iter_mut().for_each(Honest::begin_last_round);
+        }
+        // The hostile may leave the table until then, nobody else comes or goes.
+        self.settled = Some(self.shard.listing());
+        for n in 0..self.clients.len() {
+            let now = self.wall();
+            self.clients[n].ask_last(now);
+            self.attend(n)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn judge(&self) -> Result<(), Violation> {
+        let listing = self.shard.listing();
+        let listed: BTreeSet<PeerId> = listing.iter().map(|listed| listed.id).collect();
+        let full = listing.len() >= self.scenario.config.table.entries_max;
+        for client in &self.clients {
+            let unlisted = self.saboteur.as_ref().is_some_and(|it| it.unlists(client.number));
+            let bucket = self.shard.bucket_of(&client.peer_id);
+            let prefix = Prefix::of(client.addr().ip());
+            let present = listed.contains(&client.peer_id) && !unlisted;
+            let excused = full || listing::is_crowded_out(&listing, bucket, &prefix);
+            let dues = [
+                (client.established(self.now), "a session"),
+                (client.negotiated, "an agreement"),
+                (client.last_pong, "a PONG"),
+                (client.last_found, "a FIND_NODE answer"),
+                (present || excused, "a place in the table"),
+            ];
+            for (paid, due) in dues {
+                ensure(paid, Oracle::Liveness, self.now, || {
+                    format!("client {} at {} is without {due}", client.number, client.addr())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
