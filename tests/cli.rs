@@ -4,6 +4,8 @@
 #[path = "cli/place.rs"]
 mod place;
 
+#[path = "cli/asking.rs"]
+mod asking;
 #[path = "cli/configuration.rs"]
 mod configuration;
 #[path = "cli/identity.rs"]

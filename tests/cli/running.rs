@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PORTS: [&str; 4] = ["--set", "udp/listen=127.0.0.1:0", "--set", "admin/listen=127.0.0.1:0"];
 
 /// A running router, ended with the test.
-struct Router {
+pub(crate) struct Router {
     child: Child,
     banner: Vec<String>,
     /// Kept open, or the router would print into a closed pipe.
@@ -22,7 +22,7 @@ struct Router {
 }
 
 impl Router {
-    fn start(place: &Place, args: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
         let args = [&["run", "--config", "config"], &PORTS[..], args].concat();
         let mut command = place.command(&args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -41,7 +41,7 @@ impl Router {
     }
 
     /// What the banner says after `label`.
-    fn line(&self, label: &str) -> &str {
+    pub(crate) fn line(&self, label: &str) -> &str {
         let found = self.banner.iter().find_map(|line| line.strip_prefix(label));
         found.unwrap_or_else(|| panic!("no {label} in {:?}", self.banner)).trim()
     }

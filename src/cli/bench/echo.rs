@@ -10,6 +10,7 @@ use super::aead::Aead;
 use super::fleet::{Fleet, Outcome, Pattern, TRAIN};
 use super::floor::Floor;
 use super::progress::Progress;
+use super::remote::{self, Probe};
 use super::rig::{self, Server};
 use super::{Scale, median, requests};
 
@@ -66,6 +67,9 @@ impl Row {
 /// # Errors
 /// If the machine does not allow it, answers are lost, or a threshold is missed.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(link) = &args.common.link {
+        return remote::run(&args.common, link, Probe::Ping);
+    }
     let failed = |message: String| Failure::new(Exit::Software, message);
     let cpu = args.common.cpu().map_err(failed)?;
     let rows = measure(cpu, args.common.scale()).map_err(failed)?;
@@ -80,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 fn measure(cpu: usize, scale: Scale) -> Result<Vec<Row>, String> {
     rig::take_turns_on(cpu)?;
-    let progress = Progress::new(2 * PAYLOADS.len() * FLOWS.len() * scale.rounds);
+    let progress = Progress::new((2 * PAYLOADS.len() * FLOWS.len() * (scale.rounds + 1)) as u64);
     let mut rows = Vec::new();
     for offloads in [true, false] {
         for payload in PAYLOADS {
@@ -124,7 +128,7 @@ impl Bench {
                 Ok(server) => server,
                 // The other engine is worth measuring alone.
                 Err(reason) if engine == EngineChoice::IoUring => {
-                    super::note(&format!("io_uring is left out: {reason}"));
+                    super::without_io_uring(&reason);
                     continue;
                 }
                 Err(reason) => return Err(reason),

@@ -24,7 +24,7 @@ use crate::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, SocketConfi
 use crate::wire;
 use crate::wire::kind::Kind;
 
-/// Datagrams on their way at a time.
+/// Datagrams on their way at a time, unless socket buffers are smaller.
 pub(super) const BURST: usize = 256;
 /// Datagrams of a flow in a row, where offloads may coalesce them.
 pub(super) const TRAIN: usize = 8;
@@ -32,14 +32,20 @@ pub(super) const TRAIN: usize = 8;
 const SAMPLE: usize = 64;
 /// Receive slots of a client.
 const RECEIVE_SLOTS: usize = 40;
-/// An answer that takes longer is lost.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// What a datagram takes up in a socket's buffer, whatever its length.
+const BUFFER_BYTES: usize = 2560;
+/// An answer that takes longer is lost. Long, for the machine may do other things.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts while flows are set up.
+const RETRY: Duration = Duration::from_millis(250);
 /// Largest datagram made.
 const DATAGRAM_BYTES_MAX: usize = 1472;
 
 /// All clients, on one thread.
 pub(super) struct Fleet {
     flows: Vec<Flow>,
+    /// Datagrams on their way at a time.
+    burst: usize,
     trains: Pool,
     clock: Clock,
     received: Vec<Datagram>,
@@ -94,10 +100,12 @@ impl Fleet {
         datagrams: usize,
         rng: ChaCha12Rng,
     ) -> Result<Self, String> {
-        let flows = (0..flows).map(|_| Flow::open(offloads)).collect::<Result<_, _>>()?;
+        let flows =
+            (0..flows).map(|_| Flow::open(offloads)).collect::<Result<Vec<Flow>, String>>()?;
         let slot_bytes = (TRAIN * DATAGRAM_BYTES_MAX).next_multiple_of(64);
         let trains = pool(slot_bytes, datagrams, false)?;
         Ok(Self {
+            burst: flows.first().map_or(TRAIN, Flow::burst),
             flows,
             trains,
             clock: Clock::start(),
@@ -178,7 +186,7 @@ impl Fleet {
         let mut shots = shots.into_iter().peekable();
         while shots.peek().is_some() {
             let mut sent = Vec::with_capacity(BURST);
-            for shot in shots.by_ref().take(BURST / pattern.train) {
+            for shot in shots.by_ref().take(self.burst / pattern.train) {
                 sent.push(shot.flow);
                 self.send(shot, address, pattern);
             }
@@ -319,7 +327,7 @@ impl Fleet {
         // The machine may be busy with other things while the flows are set up.
         for _ in 0..20 {
             self.send_one(at, address, request)?;
-            let turned = self.flows[at].port.turn(PATIENCE, &mut received);
+            let turned = self.flows[at].port.turn(RETRY, &mut received);
             turned.map_err(|error| format!("receiving: {error}"))?;
             if let Some(datagram) = received.first() {
                 return Ok(datagram.segments().next().unwrap_or_default().to_vec());
@@ -339,6 +347,12 @@ impl Fleet {
 }
 
 impl Flow {
+    /// Datagrams that the server's socket holds, whose buffer is at least as large as ours.
+    fn burst(&self) -> usize {
+        let held = 2 * self.port.socket().receive_buffer().effective_bytes / BUFFER_BYTES;
+        (held / TRAIN * TRAIN).clamp(TRAIN, BURST)
+    }
+
     fn open(offloads: bool) -> Result<Self, String> {
         let socket = Socket::bind(&SocketConfig {
             rcvbuf_bytes: 4 << 20,

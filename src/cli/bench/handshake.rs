@@ -13,6 +13,7 @@ use crate::router;
 
 use super::fleet::Fleet;
 use super::progress::Progress;
+use super::remote::{self, Probe};
 use super::rig::{self, Server};
 use super::{Common, median};
 
@@ -43,6 +44,9 @@ impl Row {
 
 /// Runs every part and prints the table.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(link) = &args.common.link {
+        return remote::run(&args.common, link, Probe::Handshake);
+    }
     let failed = |message: String| Failure::new(Exit::Software, message);
     let cpu = args.common.cpu().map_err(failed)?;
     let rows = measure(cpu, args.common.quick).map_err(failed)?;
@@ -56,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn measure(cpu: usize, quick: bool) -> Result<Vec<Row>, String> {
     rig::take_turns_on(cpu)?;
     let rounds = if quick { 3 } else { 21 };
-    let progress = Progress::new(rounds + 1);
+    let progress = Progress::new(rounds as u64 + 1);
     let mut open = Bench::new(cpu, rig::unlimited())?;
     let mut loaded = rig::unlimited();
     loaded.tunnel.admission.cookie_threshold_pps = 0;

@@ -20,6 +20,7 @@ use crate::wire::kind::Kind;
 use super::echo::per_answer;
 use super::fleet::{Fleet, Pattern};
 use super::progress::Progress;
+use super::remote::{self, Probe};
 use super::rig::{self, Server};
 use super::{Scale, median, requests};
 
@@ -57,6 +58,9 @@ impl Row {
 
 /// Runs every cell and prints the table.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(link) = &args.common.link {
+        return remote::run(&args.common, link, Probe::Lookup);
+    }
     let failed = |message: String| Failure::new(Exit::Software, message);
     let cpu = args.common.cpu().map_err(failed)?;
     let rows = measure(cpu, args.common.scale()).map_err(failed)?;
@@ -69,14 +73,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 fn measure(cpu: usize, scale: Scale) -> Result<Vec<Row>, String> {
     rig::take_turns_on(cpu)?;
-    let progress = Progress::new(2 * rig::ENGINES.len() * (scale.rounds + 1));
+    let progress = Progress::new((2 * rig::ENGINES.len() * (scale.rounds + 1)) as u64);
     let mut rows = Vec::new();
     for offloads in [true, false] {
         for engine in rig::ENGINES {
             let server = match Server::start(cpu, engine, offloads, rig::unlimited(), populate) {
                 Ok(server) => server,
                 Err(reason) if engine == EngineChoice::IoUring => {
-                    super::note(&format!("io_uring is left out: {reason}"));
+                    super::without_io_uring(&reason);
                     continue;
                 }
                 Err(reason) => return Err(reason),

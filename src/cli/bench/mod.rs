@@ -3,6 +3,8 @@
 //! Everything runs in this process, on one core: real shards with real sockets
 //! on loopback, and the load generator. Costs are CPU time of the server's
 //! thread, medians of repetitions that take turns with what they are compared to.
+//! With a link the same requests go to a running router, whose CPU time nobody
+//! sees from here: then round trips are measured.
 
 mod aead;
 mod echo;
@@ -11,10 +13,18 @@ mod floor;
 mod handshake;
 mod lookup;
 mod progress;
+mod remote;
 mod requests;
 mod rig;
 
+use std::io::{self, Write};
+use std::sync::Once;
+use std::time::Duration;
+
+use crate::client::Link;
+
 use super::Failure;
+use super::target::seconds;
 
 /// Measure what datagrams, lookups and handshakes cost
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +44,14 @@ enum What {
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 struct Common {
+    /// Ask this running router for round trips, rather than measure costs in this process
+    link: Option<Link>,
+    /// Requests a second to LINK [default: 200; handshakes 10]
+    #[arg(long, value_name = "N", requires = "link", value_parser = rate)]
+    rate: Option<f64>,
+    /// How long to ask LINK
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    duration: Duration,
     /// Few repetitions: shows that it works, not what it costs
     #[arg(long)]
     quick: bool,
@@ -80,6 +98,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// A number of requests a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let sensible = (0.01..=100_000.0).contains(&rate);
+    if sensible { Ok(rate) } else { Err("0.01 to 100000 a second".to_owned()) }
+}
+
 /// The middle of the samples.
 ///
 /// # Panics
@@ -90,11 +115,13 @@ fn median(samples: &mut [f64]) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// Tells people, not programs.
-fn note(text: &str) {
-    use std::io::Write;
-    // Nobody reads it if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "molia-router: {text}");
+/// Tells people, once, that there is nothing to say of io_uring.
+fn without_io_uring(reason: &str) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        // Nobody reads it if standard error is closed.
+        let _ = writeln!(io::stderr(), "molia-router: io_uring is left out: {reason}");
+    });
 }
 
 #[cfg(test)]

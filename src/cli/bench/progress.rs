@@ -8,13 +8,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(steps: usize) -> Self {
+    pub(super) fn new(steps: u64) -> Self {
         let target = if std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(5)
         } else {
             ProgressDrawTarget::hidden()
         };
-        Self(ProgressBar::with_draw_target(Some(steps as u64), target))
+        Self(ProgressBar::with_draw_target(Some(steps), target))
+    }
+
+    pub(super) fn at(&self, step: u64) {
+        self.0.set_position(step);
     }
 
     pub(super) fn step(&self) {

@@ -1,0 +1,139 @@
+//! The commands that ask a running router, and the bench.
+
+use serde_json::Value;
+
+use super::place::{Outcome, Place};
+use super::running::Router;
+
+/// A router and a place to ask it from.
+fn router(name: &str) -> (Place, Router, String) {
+    let place = Place::new(name);
+    let router = Router::start(&place, &[]);
+    let link = router.line("link").to_owned();
+    (place, router, link)
+}
+
+fn peer_id(link: &str) -> &str {
+    &link["molia://".len()..][..64]
+}
+
+#[test]
+fn ping_counts_and_summarizes() {
+    let (place, _router, link) = router("ask-ping");
+    let pinged = place.run(&["ping", &link, "-c", "3", "-i", "0.05"]).ok();
+    let lines: Vec<&str> = pinged.stdout.lines().collect();
+    assert!(lines[0].starts_with(&format!("PING {}", peer_id(&link))), "{pinged:?}");
+    assert!(lines[1].contains("sees us at 127.0.0.1:"), "{pinged:?}");
+    assert!(lines[5].starts_with("3 sent, 3 answered, 0 % lost"), "{pinged:?}");
+    assert!(lines[6].starts_with("rtt min/avg/max/mdev = "), "{pinged:?}");
+
+    let json = place.run(&["ping", &link, "-c", "2", "-i", "0.01", "-s", "1200", "--json"]);
+    let json = json.ok().json();
+    assert_eq!((&json["sent"], &json["answered"]), (&2.into(), &2.into()));
+    assert_eq!(json["replies"].as_array().unwrap().len(), 2);
+    assert!(json["rtt_ms"]["min"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn peers_that_show_an_identity_are_found() {
+    let (place, _router, link) = router("ask-find");
+    let nobody = place.run(&["find-node", &link]).ok();
+    assert_eq!(nobody.stdout, "the router knows no peer yet\n");
+    place.run(&["keygen", "--out", "me.key"]).ok();
+    // The session ends with the command; its entry stays until it is silent for long.
+    place.run(&["reflect", &link, "--identity", "me.key"]).ok();
+    let found = place.run(&["find-node", &link, "--json"]).ok().json();
+    let peers = found["peers"].as_array().unwrap();
+    assert_eq!(peers.len(), 1, "{found}");
+    let address = peers[0]["addresses"][0].as_str().unwrap();
+    assert!(address.starts_with("127.0.0.1:"), "{found}");
+    let line = place.run(&["find-node", &link, peer_id(&link)]).ok();
+    assert!(line.stdout.starts_with(peers[0]["peer_id"].as_str().unwrap()), "{line:?}");
+}
+
+#[test]
+fn reflect_tells_the_address() {
+    let (place, _router, link) = router("ask-reflect");
+    let seen = place.run(&["reflect", &link, "--json"]).ok().json();
+    assert_eq!((&seen["observed"], &seen["translated"]), (&seen["local"], &false.into()));
+    assert!(place.run(&["reflect", &link]).ok().stdout.contains("not translated"));
+}
+
+#[test]
+fn whatever_is_wrong_has_one_line_and_its_code() {
+    let (place, router, link) = router("ask-wrong");
+    let id = peer_id(&link);
+    let other = link.replace(id, &"0".repeat(64));
+    let why = format!("wrong peer id: the link says {}, the router is {id}", "0".repeat(64));
+    place.run(&["ping", &other, "-c", "1"]).fails(76, &why);
+
+    let key = &link[link.find("?k=").unwrap() + 3..];
+    let stranger = link.replace(key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8");
+    let silent = place.run(&["ping", &stranger, "-c", "1", "--timeout", "0.2"]);
+    assert_eq!(silent.code, 75, "{silent:?}");
+    assert!(silent.stderr.contains("the key in the link"), "{silent:?}");
+    assert_eq!(silent.stderr.lines().count(), 1, "{silent:?}");
+
+    let bad = place.run(&["ping", "molia://12"]);
+    assert_eq!(bad.code, 64, "{bad:?}");
+    let missing = place.run(&["reflect", &link, "--identity", "no.key"]);
+    assert_eq!((missing.code, missing.stderr.lines().count()), (74, 1), "{missing:?}");
+
+    drop(router);
+    let dead = place.run(&["ping", &link, "-c", "1"]);
+    assert_eq!(dead.code, 69, "{dead:?}");
+    assert!(dead.stderr.contains("nothing listens on"), "{dead:?}");
+}
+
+#[test]
+fn a_bench_against_a_router_tells_percentiles() {
+    let (place, _router, link) = router("ask-bench");
+    for (what, name) in [("echo", "ping"), ("lookup", "find_node"), ("handshake", "handshake")] {
+        let json = place.run(&["bench", what, &link, "--quick", "--json"]).ok().json();
+        let row = &json["rows"][0];
+        assert_eq!(row["what"], name);
+        assert!(row["answered"].as_u64().unwrap() > 0, "{json}");
+        let us = |field: &str| row[field].as_f64().unwrap();
+        assert!(us("p50_us") <= us("p99_us") && us("p99_us") <= us("max_us"), "{json}");
+    }
+}
+
+/// Costs in this process: the numbers mean nothing in a test, that they come does.
+fn bench(name: &str, what: &str) -> Vec<Value> {
+    let place = Place::new(name);
+    let outcome: Outcome = place.run(&["bench", what, "--quick", "--json"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    outcome.json()["rows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn bench_echo_has_a_row_for_every_cell() {
+    let rows = bench("bench-echo", "echo");
+    // Where io_uring is forbidden its half is left out.
+    assert!(rows.len() == 8 || rows.len() == 16, "{} rows", rows.len());
+    for row in &rows {
+        let ns = |field: &str| row[field].as_f64().unwrap();
+        let ratio = ns("server_ns") / (ns("floor_ns") + ns("aead_ns"));
+        assert!((ratio - ns("ratio")).abs() < 0.01 * ratio, "{row}");
+        assert!(matches!(row["engine"].as_str(), Some("io_uring" | "mmsg")), "{row}");
+        assert!(row["offloads"].is_boolean(), "{row}");
+    }
+    let cell = |payload: u64, flows: u64| {
+        rows.iter().any(|row| row["payload_bytes"] == payload && row["flows"] == flows)
+    };
+    assert!(cell(100, 1) && cell(100, 256) && cell(1200, 1) && cell(1200, 256));
+}
+
+#[test]
+fn bench_lookup_and_handshake_tell_what_they_measured() {
+    let rows = bench("bench-lookup", "lookup");
+    assert!(rows.len() == 4 || rows.len() == 8, "{} rows", rows.len());
+    for row in rows {
+        assert!(row["lookup_ns"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let rows = bench("bench-handshake", "handshake");
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert!(row["cpu_ns"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
