@@ -154,6 +154,7 @@ impl<T: Tunnel> Sessions<T> {
             }
             Err(drop) => {
                 tenant.ring.clear();
+                self.stats.keys_lost += 1;
                 Err(drop)
             }
         }
@@ -305,7 +306,7 @@ impl<T: Tunnel> Sessions<T> {
         }
         let change = tenant.authentic(now.at, index, counter, path, datagram.len(), self.token);
         let session = SessionRef { slot, generation: place.generation };
-        if change.confirmed.is_some() || change.roamed {
+        if change.confirmed.is_some() || change.roamed || !tenant.proven() {
             self.changed(now.at, slot, change);
         }
         match opened {
@@ -342,7 +343,7 @@ impl<T: Tunnel> Sessions<T> {
         }
     }
 
-    /// Data confirmed a key or came from another address.
+    /// Data confirmed a key, came from another address, or came from one that owes its proof.
     #[cold]
     fn changed(&mut self, now: Moment, slot: u32, change: Change) {
         if let Some(address) = change.confirmed {

@@ -7,6 +7,11 @@ use crate::admission;
 use crate::bucket::Rate;
 
 mod basics;
+mod model;
+mod rekey;
+mod roaming;
+mod strangers;
+mod timers;
 mod world;
 
 /// Runs generic tests on both engines.

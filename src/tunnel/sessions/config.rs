@@ -77,4 +77,6 @@ pub struct Stats {
     pub keepalives_sent: u64,
     /// Keepalives received.
     pub keepalives_received: u64,
+    /// Sessions whose engine had no key where there should have been one: it was started anew.
+    pub keys_lost: u64,
 }

@@ -75,6 +75,7 @@ impl<T: Tunnel> Sessions<T> {
             }
             Err(_) => {
                 tenant.ring.clear();
+                self.stats.keys_lost += 1;
                 Outcome::Nothing
             }
         }

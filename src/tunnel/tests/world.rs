@@ -1,5 +1,8 @@
 //! A router's sessions, the clients of both kinds, and a clock that tests turn by hand.
 
+use std::sync::Arc;
+
+use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 
@@ -16,9 +19,7 @@ pub(super) trait Kind {
     type Client: Client;
     fn engine(slots: usize) -> (Self::Engine, WgKey);
     /// Client number `n` of the router with this key.
-    fn client(router: &WgKey, n: u8) -> Self::Client;
-    /// Lets real time pass where the engine reads a clock of its own.
-    fn tick();
+    fn numbered(router: &WgKey, n: u16) -> Self::Client;
 }
 
 /// What a client makes of a datagram.
@@ -57,15 +58,14 @@ impl Kind for Stock {
         (engine, public)
     }
 
-    fn client(router: &WgKey, n: u8) -> StockClient {
-        let secret = StaticSecret::from([n.wrapping_add(1); 32]);
+    fn numbered(router: &WgKey, n: u16) -> StockClient {
+        let secret = StaticSecret::from(key_bytes(n));
         let key = WgKey(PublicKey::from(&secret).to_bytes());
-        let tunn = Tunn::new(secret, PublicKey::from(router.0), None, None, u32::from(n), None);
+        // Its own would refuse more than ten responses a second.
+        let limiter = Arc::new(RateLimiter::new(&PublicKey::from(key.0), u64::MAX));
+        let router = PublicKey::from(router.0);
+        let tunn = Tunn::new(secret, router, None, None, u32::from(n), Some(limiter));
         StockClient { tunn, key }
-    }
-
-    fn tick() {
-        // Handshake stamps must differ; the clock has nanoseconds, the curve takes microseconds.
     }
 }
 
@@ -76,10 +76,9 @@ impl Client for StockClient {
 
     fn initiate(&mut self) -> Initiation {
         let mut out = [0; 256];
-        match self.tunn.format_handshake_initiation(&mut out, true) {
-            TunnResult::WriteToNetwork(sent) => (&*sent).try_into().unwrap(),
-            other => panic!("no initiation: {other:?}"),
-        }
+        let made = self.tunn.format_handshake_initiation(&mut out, true);
+        let TunnResult::WriteToNetwork(sent) = made else { panic!("no initiation: {made:?}") };
+        (&*sent).try_into().unwrap()
     }
 
     fn hear(&mut self, datagram: &[u8]) -> Heard {
@@ -91,16 +90,19 @@ impl Client for StockClient {
             TunnResult::WriteToTunnelV4(frame, _) => Heard::Frame(frame.to_vec()),
             TunnResult::Done if datagram[0] == 3 => Heard::Cookie,
             TunnResult::Done if datagram[0] == 4 => Heard::Keepalive,
-            _ => Heard::Nothing,
+            TunnResult::WriteToNetwork(_)
+            | TunnResult::WriteToTunnelV6(..)
+            | TunnResult::Done
+            | TunnResult::Err(_) => Heard::Nothing,
         }
     }
 
     fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
         let mut out = vec![0; frame.len() + 256];
-        match self.tunn.encapsulate(frame, &mut out) {
-            TunnResult::WriteToNetwork(sent) if sent[0] == 4 => sent.to_vec(),
-            other => panic!("no data message: {other:?}"),
-        }
+        let made = self.tunn.encapsulate(frame, &mut out);
+        let TunnResult::WriteToNetwork(sent) = made else { panic!("no data message: {made:?}") };
+        assert_eq!(sent[0], 4);
+        sent.to_vec()
     }
 }
 
@@ -122,13 +124,11 @@ impl Kind for Simulated {
         (Plain::new(public, slots), public)
     }
 
-    fn client(router: &WgKey, n: u8) -> SimulatedClient {
-        let key = WgKey([n.wrapping_add(1); 32]);
+    fn numbered(router: &WgKey, n: u16) -> SimulatedClient {
+        let key = WgKey(key_bytes(n));
         let peer = Peer::new(key, *router, u32::from(n) << 8);
         SimulatedClient { peer, key, clock: 0 }
     }
-
-    fn tick() {}
 }
 
 impl Client for SimulatedClient {
@@ -199,8 +199,8 @@ impl<K: Kind> World<K> {
         Self::new(roomy())
     }
 
-    pub(super) fn client(&self, n: u8) -> K::Client {
-        K::client(&self.router, n)
+    pub(super) fn client(&self, n: u16) -> K::Client {
+        K::numbered(&self.router, n)
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -257,17 +257,15 @@ impl<K: Kind> World<K> {
 
     /// Initiation and response; the response is delivered, what the client then sends is returned.
     pub(super) fn shake(&mut self, client: &mut K::Client, path: &Path) -> Vec<u8> {
-        K::tick();
         self.pass(Duration::from_millis(1));
         let initiation = client.initiate();
         let Got::Reply(response, None) = self.give(path, &initiation) else {
             panic!("no response");
         };
         assert_eq!(response.len(), RESPONSE_BYTES);
-        match client.hear(&response) {
-            Heard::Established(first) => first,
-            other => panic!("not established: {other:?}"),
-        }
+        let heard = client.hear(&response);
+        let Heard::Established(first) = heard else { panic!("not established: {heard:?}") };
+        first
     }
 
     /// A confirmed session.
@@ -287,6 +285,13 @@ pub(super) fn roomy() -> Config {
         ..admission::Config::default()
     };
     Config { sessions_max: 64, handshakes_per_turn: 1000, admission, ..Config::default() }
+}
+
+fn key_bytes(n: u16) -> [u8; 32] {
+    let mut key = [0x11; 32];
+    // Not the first or the last byte: the curve ignores bits of those.
+    key[4..6].copy_from_slice(&n.to_be_bytes());
+    key
 }
 
 /// An address of its own for every `n`.
