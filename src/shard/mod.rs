@@ -38,6 +38,8 @@ struct Shard {
     /// Datagrams received and sent until the last turn.
     moved: (u64, u64),
     published_at: Moment,
+    /// Something moved since then: look again soon, also if nothing else comes.
+    stale: bool,
 }
 
 impl Shard {
@@ -54,7 +56,8 @@ impl Shard {
         let Self { port, router, clock, received, .. } = self;
 
         // 1. Submit what waits and sleep until a datagram, a wake or the next deadline.
-        let wait = router.next_deadline().since(clock.moment()).min(WAIT_MAX);
+        let idle = if self.stale { PUBLISH_INTERVAL } else { WAIT_MAX };
+        let wait = router.next_deadline().since(clock.moment()).min(idle);
         port.turn(wait, received)?;
 
         // 2. One reading of the clocks serves the whole turn.
@@ -79,6 +82,7 @@ impl Shard {
         self.router.counters().turn(now, busy);
         let &Stats { rx_packets, tx_packets, .. } = self.port.stats();
         let (received, sent) = std::mem::replace(&mut self.moved, (rx_packets, tx_packets));
+        self.stale |= (received, sent) != self.moved;
         self.router
             .counters()
             .batches(rx_packets.saturating_sub(received), tx_packets.saturating_sub(sent));
@@ -90,7 +94,7 @@ impl Shard {
     }
 
     fn publish(&mut self, now: Now) {
-        self.published_at = now.at;
+        (self.published_at, self.stale) = (now.at, false);
         self.router.set_load(self.load.permille);
         let receive = self.port.pool();
         self.router.publish(now, (receive.free(), receive.slots()));

@@ -252,5 +252,6 @@ fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError
         load: Load::default(),
         moved: (0, 0),
         published_at: Moment::START,
+        stale: false,
     })
 }
