@@ -29,6 +29,7 @@ features! {
     CoopTaskrun "coop_taskrun",
     RegisteredFile "registered_file",
     RegisteredBuffers "registered_buffers",
+    ZeroCopy "zero_copy",
     Gro "gro",
     Gso "gso",
     Ipv6 "ipv6",
@@ -54,6 +55,10 @@ pub enum Reason {
     Memlock,
     /// Receive slots are smaller than a coalesced run.
     SlotSize,
+    /// Nothing in use would gain from it.
+    Unused,
+    /// The kernel copies all the same.
+    Copied,
     /// The device or path refused it at run time, with this error number.
     Refused(i32),
     /// It worked and then broke, with this error number.
@@ -73,6 +78,8 @@ impl Reason {
             Self::Seccomp => "seccomp",
             Self::Memlock => "memlock",
             Self::SlotSize => "slot_size",
+            Self::Unused => "unused",
+            Self::Copied => "copied",
             Self::Refused(_) => "refused",
             Self::Broke(_) => "broke",
             Self::Errno(_) => "errno",
@@ -95,6 +102,8 @@ impl fmt::Display for Reason {
             }
             Self::Memlock => f.write_str("RLIMIT_MEMLOCK too small (raise LimitMEMLOCK=)"),
             Self::SlotSize => f.write_str("receive slots smaller than a coalesced run"),
+            Self::Unused => f.write_str("nothing in use would gain from it"),
+            Self::Copied => f.write_str("the kernel copies all the same"),
             Self::Refused(errno) => write!(f, "refused by the device: {}", os(errno)),
             Self::Broke(errno) => write!(f, "broke while running: {}", os(errno)),
             Self::Errno(errno) => write!(f, "{}", os(errno)),
@@ -173,7 +182,7 @@ pub struct Achieved {
     pub gso: bool,
     /// Whether the socket is a registered file of the ring.
     pub registered_file: bool,
-    /// Whether the buffer arenas are registered with the ring.
+    /// Whether the receive arena is registered with the ring, for sends without a copy.
     pub registered_buffers: bool,
     /// What is not in use, and why.
     pub missing: Vec<Missing>,

@@ -262,6 +262,18 @@ pub(crate) fn failed(
     }
 }
 
+/// Sends a message that another way of sending refused, once more and by itself.
+pub(crate) fn again(
+    fd: BorrowedFd<'_>,
+    header: &libc::msghdr,
+    stats: &mut Stats,
+) -> io::Result<()> {
+    stats.syscalls += 1;
+    let mut one = libc::mmsghdr { msg_hdr: *header, msg_len: 0 };
+    // SAFETY: `header` is a message whose pointers are still valid (its send has just failed).
+    unsafe { sys::sendmmsg(fd, std::slice::from_mut(&mut one)) }.map(drop)
+}
+
 /// Calls `each` with every segment of a message. A segment never spans pieces.
 fn for_each_segment(
     header: &libc::msghdr,

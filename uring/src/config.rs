@@ -2,6 +2,10 @@
 
 use crate::achieved::TxMode;
 
+/// Bytes after which a turn begins no further round: what a turn brings should
+/// still be in cache when it is handled.
+pub const TURN_BYTES: u64 = 128 * 1024;
+
 /// Sizes of an engine, both kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -9,17 +13,30 @@ pub struct EngineConfig {
     /// as a coalesced run and should still be in cache when it is read: 16-32.
     /// Own more: the router holds some for a while.
     pub rx_post: usize,
-    /// Most messages one turn brings.
+    /// Most messages one turn brings, in rounds of what is posted. A larger batch
+    /// finds more datagrams of one path to send together, but only when so many
+    /// are waiting (8 peers by turns: 64 costs 20 % less than 32, 128 another
+    /// 12 %); a turn stops early once it brought [`TURN_BYTES`].
     pub rx_batch: usize,
     /// Most transmits that wait for a flush; the next one flushes first.
     pub tx_batch: usize,
     /// How datagrams leave.
     pub tx: TxMode,
+    /// Least bytes of a run that leaves its receive slot without a copy
+    /// (`io/zerocopy_min_bytes`), `None` for never; only with [`TxMode::Uring`].
+    /// Pays from about 16 KiB on devices that gather, never on loopback.
+    pub zero_copy_min_bytes: Option<usize>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { rx_post: 32, rx_batch: 64, tx_batch: 128, tx: TxMode::Auto }
+        Self {
+            rx_post: 32,
+            rx_batch: 64,
+            tx_batch: 128,
+            tx: TxMode::Auto,
+            zero_copy_min_bytes: None,
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use bufpool::{Buf, Pool};
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{cqueue, opcode, squeue};
 
-use crate::achieved::{Feature, Missing, Reason};
-use crate::batch::{self, Gso};
+use crate::achieved::{Feature, Missing, Reason, TxMode};
+use crate::batch::Gso;
 use crate::bufring::{self, BufRing};
+use crate::config::EngineConfig;
 use crate::datagram::Transmit;
 use crate::errors::ErrorKind;
 use crate::message::Addressing;
@@ -25,7 +26,8 @@ use crate::rx;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::sys;
-use crate::table::Table;
+use crate::table::{Parked, Retry, Table};
+use crate::zerocopy::{self, ZeroCopy};
 
 /// What an entry was for, in its user data.
 const RECEIVE: u64 = 1;
@@ -36,6 +38,9 @@ const SEND: u64 = 1 << 32;
 
 /// Rounds of waiting for the last completions, and the length of one.
 const CLOSING: (u32, Duration) = (50, Duration::from_millis(20));
+
+/// Without it a full socket buffer would park the entry in the kernel.
+const NO_WAIT: u32 = libc::MSG_DONTWAIT.cast_unsigned();
 
 /// Index of the socket and of the waker among the registered files.
 const SOCKET: Fixed = Fixed(0);
@@ -67,6 +72,7 @@ pub(crate) struct Kernel {
     ring: Ring,
     lent: Lent,
     files: Files,
+    pub(crate) zero_copy: ZeroCopy,
     /// Lengths of name and control data in a slot, as the receive is told.
     shape: Box<libc::msghdr>,
     receiving: bool,
@@ -87,18 +93,31 @@ impl Kernel {
     pub(crate) fn new(
         socket: &Socket,
         pool: &Pool,
-        (posted, sends): (usize, u32),
+        config: &EngineConfig,
         missing: &mut Vec<Missing>,
     ) -> Result<Self, Reason> {
+        // Rows for two flushes, so that one may end while the next is queued.
+        let sends = u32::try_from(config.tx_batch * 2).unwrap_or(u32::MAX);
         let ring = Ring::new(sends.next_power_of_two().max(8), missing)?;
-        let slots = BufRing::new(pool, posted).map_err(|error| ring::why(&error))?;
+        let slots = BufRing::new(pool, config.rx_post).map_err(|error| ring::why(&error))?;
         slots.register(ring.io()).map_err(|error| ring::why(&error))?;
         let files = register_files(&ring, socket, missing);
         let mut shape = Box::new(sys::blank_header());
         shape.msg_namelen = rx::NAME_LEN;
         shape.msg_controllen = rx::CONTROL_BYTES as _;
+        let min_bytes = config.zero_copy_min_bytes.filter(|_| config.tx == TxMode::Uring);
+        let zero_copy = ZeroCopy::new(ring.io(), pool, min_bytes);
         let lent = Lent { slots, sends: Table::new(sends), settled: ring.deferred };
-        Ok(Self { ring, lent, files, shape, receiving: false, watching: false, closed: false })
+        Ok(Self {
+            ring,
+            lent,
+            files,
+            zero_copy,
+            shape,
+            receiving: false,
+            watching: false,
+            closed: false,
+        })
     }
 
     pub(crate) fn registered_file(&self) -> bool {
@@ -133,18 +152,27 @@ impl Kernel {
         addressing: Addressing,
         transmits: impl Iterator<Item = Transmit>,
     ) -> io::Result<()> {
-        let Some((row, header)) = self.lent.sends.park(addressing, transmits) else {
+        let parked = self.lent.sends.park(addressing, transmits, &self.zero_copy);
+        let Some(Parked { row, header, zero_copy }) = parked else {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         };
-        // Without DONTWAIT a full socket buffer would park the entry in the kernel.
-        let flags = libc::MSG_DONTWAIT as u32;
-        let entry = match self.files {
-            Files::Registered => opcode::SendMsg::new(SOCKET, header).flags(flags).build(),
-            Files::Plain { socket, .. } => {
-                opcode::SendMsg::new(socket, header).flags(flags).build()
+        let entry = match (self.files, zero_copy) {
+            (Files::Registered, false) => {
+                opcode::SendMsg::new(SOCKET, header).flags(NO_WAIT).build()
+            }
+            (Files::Plain { socket, .. }, false) => {
+                opcode::SendMsg::new(socket, header).flags(NO_WAIT).build()
+            }
+            (Files::Registered, true) => {
+                let entry = opcode::SendMsgZc::new(SOCKET, header).flags(NO_WAIT);
+                entry.ioprio(zerocopy::OPTIONS).build()
+            }
+            (Files::Plain { socket, .. }, true) => {
+                let entry = opcode::SendMsgZc::new(socket, header).flags(NO_WAIT);
+                entry.ioprio(zerocopy::OPTIONS).build()
             }
         };
-        // SAFETY: the table keeps the row until its completion is taken.
+        // SAFETY: the table keeps the row until its last completion is taken.
         unsafe { self.ring.push(&entry.user_data(SEND | u64::from(row))) }
     }
 
@@ -183,10 +211,8 @@ impl Kernel {
                 Event::Woken
             }
             send if send & SEND != 0 => {
-                let row = u32::try_from(send & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-                let retry = (socket.as_fd(), gso);
-                // SAFETY: this is the row's completion.
-                unsafe { self.lent.sends.complete(row, cqe.result(), retry, stats) };
+                let retry = Retry { fd: socket.as_fd(), gso, zero_copy: &mut self.zero_copy };
+                self.lent.sent(&cqe, Some(retry), stats);
                 Event::Sent
             }
             _ => Event::Nothing,
@@ -271,16 +297,24 @@ impl Kernel {
         } else if data == WAKE {
             self.watching = cqueue::more(cqe.flags());
         } else if data & SEND != 0 {
-            let row = u32::try_from(data & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-            // SAFETY: this is the row's completion.
-            match unsafe { self.lent.sends.release(row) } {
-                Some(content) if cqe.result() >= 0 => batch::count_sent(stats, &content),
-                Some(content) => {
-                    let error = io::Error::from_raw_os_error(-cqe.result());
-                    batch::count_failed(stats, &content, &error);
-                }
-                None => {}
-            }
+            self.lent.sent(cqe, None, stats);
+        }
+    }
+}
+
+impl Lent {
+    /// A send ended, or, if it left without a copy, one of its two ends came.
+    #[inline]
+    fn sent(&mut self, cqe: &cqueue::Entry, retry: Option<Retry<'_>>, stats: &mut Stats) {
+        let row = u32::try_from(cqe.user_data() & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        if !cqueue::notif(cqe.flags()) {
+            self.sends.outcome(row, cqe.result(), retry, stats);
+        } else if let Some(retry) = retry {
+            retry.zero_copy.done(cqe.result());
+        }
+        if !cqueue::more(cqe.flags()) {
+            // SAFETY: this is the row's last completion.
+            unsafe { self.sends.release(row) };
         }
     }
 }

@@ -22,9 +22,10 @@ mod sys;
 mod table;
 mod uring;
 mod waker;
+mod zerocopy;
 
 pub use achieved::{Achieved, Engine, Feature, Missing, Reason, TxMode};
-pub use config::EngineConfig;
+pub use config::{EngineConfig, TURN_BYTES};
 pub use datagram::{Datagram, Local, Path, Transmit};
 pub use errors::{ErrorKind, Errors};
 pub use mmsg::MmsgEngine;

@@ -14,7 +14,7 @@ use bufpool::{Buf, Pool};
 
 use crate::achieved::{Achieved, Engine, Feature, Reason, TxMode};
 use crate::batch::{Batch, Gso};
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, TURN_BYTES};
 use crate::datagram::{Datagram, Transmit};
 use crate::errors::ErrorKind;
 use crate::message::Addressing;
@@ -38,6 +38,7 @@ pub struct MmsgEngine {
     plan: Plan,
     batch: Batch,
     gso: Gso,
+    rx_batch: usize,
     stats: Stats,
     achieved: Achieved,
 }
@@ -80,6 +81,7 @@ impl MmsgEngine {
             batch: Batch::new(Addressing::of(&socket)),
             gso: Gso { on: socket.gso, refused: None },
             posted: Posted::new(slots),
+            rx_batch: config.rx_batch,
             stats: Stats::default(),
             achieved,
             socket,
@@ -107,12 +109,19 @@ impl MmsgEngine {
     pub fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
         self.flush();
         self.posted.refill(&self.pool, &mut self.stats);
-        let before = sink.len();
-        if !self.receive(sink)? && !timeout.is_zero() {
+        let (mut left, enough) = (self.rx_batch, self.stats.rx_bytes + TURN_BYTES);
+        let mut count = self.receive(sink, left)?;
+        if count == 0 && !timeout.is_zero() {
             self.wait(timeout)?;
-            self.receive(sink)?;
+            count = self.receive(sink, left)?;
         }
-        self.stats.rx_batches += u64::from(sink.len() > before);
+        self.stats.rx_batches += u64::from(count > 0);
+        // A full round: more may be waiting.
+        while count > 0 && count == self.posted.len && self.stats.rx_bytes < enough {
+            left -= count;
+            self.posted.refill(&self.pool, &mut self.stats);
+            count = self.receive(sink, left)?;
+        }
         Ok(())
     }
 
@@ -160,12 +169,12 @@ impl MmsgEngine {
         &self.pool
     }
 
-    /// Receives what is waiting; whether there was anything.
-    fn receive(&mut self, sink: &mut Vec<Datagram>) -> io::Result<bool> {
+    /// Receives what is waiting, at most `limit` messages. How many there were.
+    fn receive(&mut self, sink: &mut Vec<Datagram>, limit: usize) -> io::Result<usize> {
         for _ in 0..FAILURES_MAX {
-            let messages = self.posted.messages();
+            let messages = self.posted.messages(limit);
             if messages.is_empty() {
-                return Ok(false);
+                return Ok(0);
             }
             self.stats.syscalls += 1;
             // SAFETY: every posted message points into its slot, which this engine alone holds,
@@ -173,15 +182,15 @@ impl MmsgEngine {
             match unsafe { sys::recvmmsg(self.socket.as_fd(), messages, 0) } {
                 Ok(count) => {
                     self.collect(count, sink);
-                    return Ok(count > 0);
+                    return Ok(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => self.stats.rx_errors.add(ErrorKind::of(&error), 1),
             }
         }
-        Ok(false)
+        Ok(0)
     }
 
     fn collect(&mut self, count: usize, sink: &mut Vec<Datagram>) {
@@ -274,9 +283,9 @@ impl Posted {
         self.slots[at] = Some(buf);
     }
 
-    fn messages(&mut self) -> &mut [libc::mmsghdr] {
-        debug_assert!(self.holes == 0, "refill comes before receive");
-        &mut self.messages[..self.len]
+    fn messages(&mut self, limit: usize) -> &mut [libc::mmsghdr] {
+        assert!(self.holes == 0, "a refill comes before a receive");
+        &mut self.messages[..self.len.min(limit)]
     }
 
     /// The first `count` slots with what the kernel wrote into them.

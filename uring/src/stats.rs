@@ -36,6 +36,8 @@ pub struct Stats {
     pub tx_batches: u64,
     /// Datagrams that went out as part of a coalesced message.
     pub tx_gso_segments: u64,
+    /// Messages that left without a copy.
+    pub tx_zero_copy: u64,
     /// Datagrams dropped, by what the kernel said.
     pub tx_errors: Errors,
 

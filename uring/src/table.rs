@@ -2,6 +2,7 @@
 //! put, and its slots stay lent, until the completion was taken.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use bufpool::Loan;
 
@@ -12,6 +13,7 @@ use crate::datagram::Transmit;
 use crate::message::{self, Addressing, Content};
 use crate::plan::SEGMENTS_MAX;
 use crate::stats::Stats;
+use crate::zerocopy::ZeroCopy;
 use crate::{batch, sys};
 
 /// Parked messages. The boxes never move.
@@ -21,11 +23,28 @@ pub(crate) struct Table {
     free: Vec<u32>,
 }
 
+/// A message that waits for its entry.
+pub(crate) struct Parked {
+    pub(crate) row: u32,
+    pub(crate) header: *const libc::msghdr,
+    /// Whether it is to leave without a copy.
+    pub(crate) zero_copy: bool,
+}
+
+/// How to send once more what was refused.
+pub(crate) struct Retry<'a> {
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) gso: &'a mut Gso,
+    pub(crate) zero_copy: &'a mut ZeroCopy,
+}
+
 struct Row {
     header: libc::msghdr,
     name: Name,
     control: Control,
     content: Content,
+    /// Whether the device reads the slots itself.
+    zero_copy: bool,
     loans: Vec<Loan>,
     pieces: [libc::iovec; SEGMENTS_MAX],
 }
@@ -37,6 +56,7 @@ impl Table {
             name: Name::EMPTY,
             control: Control::EMPTY,
             content: Content::default(),
+            zero_copy: false,
             loans: Vec::with_capacity(SEGMENTS_MAX),
             pieces: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEGMENTS_MAX],
         };
@@ -53,13 +73,14 @@ impl Table {
     }
 
     /// Parks `transmits` (one run, within the limits of a message) and returns
-    /// the row with the header for its entry. `None` if the table is full or
+    /// what its entry needs. `None` if the table is full or
     /// there are no transmits.
     pub(crate) fn park(
         &mut self,
         addressing: Addressing,
         transmits: impl Iterator<Item = Transmit>,
-    ) -> Option<(u32, *const libc::msghdr)> {
+        zero_copy: &ZeroCopy,
+    ) -> Option<Parked> {
         let index = *self.free.last()?;
         let row = &mut self.rows[index as usize];
         let (mut head, mut datagrams, mut bytes) = (None, 0, 0);
@@ -82,51 +103,66 @@ impl Table {
             segment,
             plain,
         };
+        row.zero_copy = match &row.loans[..] {
+            [alone] => zero_copy.takes(alone.content()),
+            _ => false,
+        };
         self.free.pop();
-        Some((index, &raw const row.header))
+        Some(Parked { row: index, header: &raw const row.header, zero_copy: row.zero_copy })
     }
 
-    /// Counts the outcome of a message and brings its slots home. A row that is
-    /// not parked has no slots, and nothing happens.
-    ///
-    /// # Safety
-    /// The completion of the row was taken from the ring.
-    pub(crate) unsafe fn complete(
+    /// Counts the outcome of a message, sending it once more where that may help.
+    /// A row that is not parked has no slots, and nothing happens.
+    pub(crate) fn outcome(
         &mut self,
         index: u32,
         result: i32,
-        retry: (std::os::fd::BorrowedFd<'_>, &mut Gso),
+        retry: Option<Retry<'_>>,
         stats: &mut Stats,
     ) {
-        let Some(row) = self.rows.get(index as usize).filter(|row| !row.loans.is_empty()) else {
+        let Some(row) = self.rows.get_mut(index as usize).filter(|row| !row.loans.is_empty())
+        else {
             return;
         };
+        // It is counted once; see `datagrams`.
+        let content = std::mem::take(&mut row.content);
         if result >= 0 {
-            batch::count_sent(stats, &row.content);
-        } else {
-            let error = io::Error::from_raw_os_error(-result);
-            let (fd, gso) = retry;
-            batch::failed(fd, &row.header, row.content, &error, gso, stats);
+            batch::count_sent(stats, &content);
+            stats.tx_zero_copy += u64::from(row.zero_copy);
+            return;
         }
-        // SAFETY: the caller's promise.
-        let _ = unsafe { self.release(index) };
+        let error = io::Error::from_raw_os_error(-result);
+        let Some(Retry { fd, gso, zero_copy }) = retry else {
+            batch::count_failed(stats, &content, &error);
+            return;
+        };
+        if !(row.zero_copy && zero_copy.refused(&error)) {
+            batch::failed(fd, &row.header, content, &error, gso, stats);
+            return;
+        }
+        match batch::again(fd, &row.header, stats) {
+            Ok(()) => batch::count_sent(stats, &content),
+            Err(error) => batch::failed(fd, &row.header, content, &error, gso, stats),
+        }
     }
 
-    /// Brings the slots of a message home. What it was, for the caller to count.
+    /// Brings the slots of a message home.
     ///
     /// # Safety
-    /// The completion of the row was taken from the ring.
-    pub(crate) unsafe fn release(&mut self, index: u32) -> Option<Content> {
-        let row = self.rows.get_mut(index as usize).filter(|row| !row.loans.is_empty())?;
+    /// The last completion of the row was taken from the ring.
+    pub(crate) unsafe fn release(&mut self, index: u32) {
+        let Some(row) = self.rows.get_mut(index as usize).filter(|row| !row.loans.is_empty())
+        else {
+            return;
+        };
         for loan in row.loans.drain(..) {
             // SAFETY: the caller's promise.
             drop(unsafe { loan.reclaim() });
         }
         self.free.push(index);
-        Some(row.content)
     }
 
-    /// Datagrams on their way.
+    /// Datagrams on their way whose outcome is not counted yet.
     pub(crate) fn datagrams(&self) -> u64 {
         let parked = self.rows.iter().filter(|row| !row.loans.is_empty());
         parked.map(|row| u64::from(row.content.datagrams)).sum()

@@ -31,6 +31,7 @@ for_every_engine! {
     a_refused_offload_is_given_up_for_good,
     a_bad_source_address_does_not_end_the_offload,
     many_sends_in_one_flush_keep_their_order,
+    runs_without_a_copy_arrive_the_same,
     echoes_are_never_corrupted,
     all_slots_come_home,
 }
@@ -448,6 +449,49 @@ mod suite {
         let stats = engine.stats();
         assert_eq!(stats.tx_packets + stats.tx_errors.total(), stats.rx_packets);
         assert_eq!(small.free(), small.slots());
+    }
+
+    /// Large runs leave their receive slot without a copy where that is possible; on loopback it
+    /// is not, and after a while it is not tried any more. What arrives is the same.
+    pub(crate) fn runs_without_a_copy_arrive_the_same(kind: Kind) {
+        let config =
+            EngineConfig { zero_copy_min_bytes: Some(16 << 10), ..EngineConfig::default() };
+        let socket = SocketConfig::new(addr("127.0.0.1:0"));
+        let mut engine = some!(open_with(kind, &socket, config, pool(RX_SLOT_BYTES, 96)));
+        let mut sender = some!(open(Kind::Mmsg, "127.0.0.1:0"));
+        let large = pool(RX_SLOT_BYTES, 2);
+        let path = Path { peer: engine.socket().local_addr(), local: Default::default() };
+        let registered = engine.achieved().registered_buffers;
+        for round in 0..20 {
+            let size = 40 * 1200 + round;
+            let buf = filled(&large, &pattern(round, size));
+            sender.send(Transmit { path, buf, segment: 1200 });
+            sender.flush();
+            for datagram in collect(&mut *engine, 41.min(size.div_ceil(1200))) {
+                let (path, segment) = (datagram.path, datagram.segment);
+                engine.send(Transmit { path, buf: datagram.buf, segment });
+            }
+            engine.flush();
+            let back: Vec<u8> = collect(&mut *sender, size.div_ceil(1200))
+                .iter()
+                .flat_map(|one| one.buf.to_vec())
+                .collect();
+            assert_eq!(back, pattern(round, size));
+        }
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!(engine.stats().tx_packets, 20 * 40 + 19);
+        assert_eq!(engine.stats().tx_errors.total(), 0);
+        match (kind, registered) {
+            (Kind::UringTx, true) => match engine.achieved().reason(Feature::ZeroCopy) {
+                Some(Reason::Copied) => assert!((16..20).contains(&engine.stats().tx_zero_copy)),
+                // Before 6.15 the first one is refused, sent by copy, and the last.
+                reason => {
+                    assert_eq!(reason, Some(Reason::Kernel("6.15")));
+                    assert_eq!(engine.stats().tx_zero_copy, 0);
+                }
+            },
+            _ => assert_eq!((engine.stats().tx_zero_copy, registered), (0, false)),
+        }
     }
 
     /// Whatever is under way when an engine is dropped: its slots come home.
