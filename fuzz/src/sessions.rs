@@ -128,7 +128,9 @@ pub fn sessions(data: &[u8]) {
                 world.arrive(from.max(1), &datagram);
             }
             3 | 4 => {
-                let sent = world.honest(&[script.bytes(), &[0; 20]].concat());
+                let bytes = script.bytes();
+                let bytes = &bytes[..bytes.len().min(1600)];
+                let sent = world.honest(&[bytes, &[0; 20]].concat());
                 if let Some(reply) = sent.and_then(|sent| world.arrive(HONEST, &sent)) {
                     world.answer(&reply);
                 }
