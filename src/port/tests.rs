@@ -122,7 +122,9 @@ fn a_port_is_as_good_after_the_change() {
     let here = port.socket().local_addr();
     port.break_ring().unwrap();
     for lot in 0..50u8 {
-        (0..20u8).for_each(|n| drop(peer.send_to(&[lot, n], here).unwrap()));
+        for n in 0..20u8 {
+            peer.send_to(&[lot, n], here).unwrap();
+        }
         let want: Vec<Vec<u8>> = (0..20).map(|n| vec![lot, n]).collect();
         assert_eq!(receive(&mut port, 20), want);
     }
