@@ -194,7 +194,8 @@ impl UringEngine {
         let mut left = if sink.len() > before { Duration::ZERO } else { timeout };
         let mut again = !left.is_zero();
         loop {
-            if !self.kernel.is_ready() {
+            let rest = self.kernel.is_ready();
+            if !rest {
                 self.kernel.enter(left, &mut self.stats)?;
             }
             let start = sink.len();
@@ -202,11 +203,11 @@ impl UringEngine {
             if only_sends && sink.len() == before && again {
                 // The ends of sends cut the wait short; once more.
                 again = false;
-            } else if self.is_full_round(sink.len() - start)
+            } else if (rest || self.is_full_round(sink.len() - start))
                 && sink.len() < limit
                 && self.stats.rx_bytes < enough
             {
-                // More may be waiting.
+                // More may be waiting: this was a full round, or what the last turn left.
                 self.kernel.arm(&self.pool, &mut self.stats)?;
                 left = Duration::ZERO;
             } else {

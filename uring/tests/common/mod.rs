@@ -1,4 +1,5 @@
 //! What the socket tests share: an engine of each kind behind one face, and peers.
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses its share")]
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -149,4 +150,20 @@ pub(crate) fn set_option(engine: &dyn Face, level: i32, option: i32, value: i32)
     // SAFETY: `value` points to `len` bytes on our stack.
     let result = unsafe { libc::setsockopt(fd, level, option, value.cast(), len) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// Opens an engine or ends the test where there is none.
+macro_rules! some {
+    ($open:expr) => {
+        match $open {
+            Some(engine) => engine,
+            None => return,
+        }
+    };
+}
+pub(crate) use some;
+
+/// `count` bytes that say where they belong.
+pub(crate) fn pattern(seed: usize, count: usize) -> Vec<u8> {
+    (0..count).map(|at| (seed.wrapping_mul(31) + at).to_le_bytes()[0]).collect()
 }

@@ -1,0 +1,221 @@
+//! What a system may withhold: io_uring itself, locked memory, room to send.
+//! Each test takes it from its own thread only.
+
+mod common;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    use uring::{
+        EngineConfig, ErrorKind, Feature, MmsgEngine, Path, Reason, Refused, Remains, Socket,
+        SocketConfig, TxMode, UringEngine,
+    };
+
+    use crate::common::*;
+
+    /// Runs `body` in a thread of its own, whose sandbox ends with it.
+    fn apart(body: impl FnOnce() + Send + 'static) {
+        std::thread::spawn(body).join().expect("the thread's own message says why");
+    }
+
+    fn check(result: i32) -> io::Result<()> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Lets the three system calls of io_uring fail in this thread, as container runtimes do.
+    fn deny_io_uring() {
+        let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+            code: u16::try_from(code).unwrap(),
+            jt,
+            jf,
+            k,
+        };
+        let mut steps = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 425, 0, 2),
+            step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 427, 1, 0),
+            step(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(), 0, 0),
+            step(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ];
+        let program = libc::sock_fprog { len: 5, filter: steps.as_mut_ptr() };
+        // SAFETY: no pointers.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).unwrap();
+        let (mode, program) = (libc::SECCOMP_MODE_FILTER, &raw const program);
+        // SAFETY: `program` points to five steps, which the kernel copies.
+        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, program) }).unwrap();
+    }
+
+    fn local() -> Socket {
+        Socket::bind(&SocketConfig::new(addr("127.0.0.1:0"))).unwrap()
+    }
+
+    /// The socket and the pool that came back with a refusal work.
+    fn goes_on_without(refused: Refused) {
+        let Refused { socket, pool, .. } = refused;
+        assert_eq!(pool.free(), pool.slots());
+        let here = socket.local_addr();
+        let mut engine = MmsgEngine::new(socket, EngineConfig::default(), pool);
+        let peer = peer("127.0.0.1:0");
+        peer.send_to(b"still", here).unwrap();
+        assert_eq!(&collect(&mut engine, 1)[0].buf[..], b"still");
+    }
+
+    #[test]
+    fn a_filter_on_system_calls_is_named() {
+        apart(|| {
+            deny_io_uring();
+            let slots = pool(RX_SLOT_BYTES, 96);
+            let refused = UringEngine::new(local(), EngineConfig::default(), slots).unwrap_err();
+            // Unless the whole system forbids it anyway.
+            let system = matches!(refused.reason, Reason::Sysctl | Reason::SysctlGroup);
+            assert!(system || refused.reason == Reason::Seccomp, "{}", refused.reason);
+            goes_on_without(*refused);
+        });
+    }
+
+    /// Newer kernels charge the ring itself, older ones only registered buffers.
+    #[test]
+    fn a_lack_of_locked_memory_is_named() {
+        apart(|| {
+            let Ok(before) = capabilities(None) else { return };
+            let mut less = before;
+            less.effective.remove(CapabilitySet::IPC_LOCK);
+            set_capabilities(None, less).unwrap();
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            setrlimit(Resource::Memlock, none).unwrap();
+            let config = EngineConfig {
+                tx: TxMode::Uring,
+                zero_copy_min_bytes: Some(16 << 10),
+                ..EngineConfig::default()
+            };
+            match UringEngine::new(local(), config, pool(RX_SLOT_BYTES, 96)) {
+                Ok(engine) => {
+                    let reason = engine.achieved().reason(Feature::RegisteredBuffers);
+                    assert_eq!(reason, Some(Reason::Memlock));
+                }
+                Err(refused) => {
+                    let others = [Reason::Memlock, Reason::Sysctl, Reason::SysctlGroup];
+                    assert!(others.contains(&refused.reason), "{}", refused.reason);
+                    goes_on_without(*refused);
+                }
+            }
+        });
+    }
+
+    /// A network of this thread's own, whose only link lets nothing through for a while.
+    /// `None`, said on stderr, where that may not be made.
+    fn narrow_network() -> Option<()> {
+        // SAFETY: no pointers.
+        let apart = check(unsafe { libc::unshare(libc::CLONE_NEWNET) });
+        let run = |line: &str| {
+            let mut words = line.split(' ');
+            let done = Command::new(words.next()?).args(words).status().ok()?;
+            done.success().then_some(())
+        };
+        let made = apart
+            .ok()
+            .and_then(|()| run("ip link set lo up"))
+            .and_then(|()| run("tc qdisc add dev lo root tbf rate 8kbit burst 2kb limit 100mb"));
+        if made.is_none() {
+            eprintln!("skipped: needs root, ip and tc");
+        }
+        made
+    }
+
+    /// A full socket buffer drops and counts, and no turn waits for it.
+    fn a_full_send_buffer_blocks_nothing(kind: Kind) {
+        apart(move || {
+            if narrow_network().is_none() {
+                return;
+            }
+            let socket = SocketConfig {
+                sndbuf_bytes: 20_000,
+                gso: false,
+                ..SocketConfig::new(addr("127.0.0.1:0"))
+            };
+            let slots = pool(RX_SLOT_BYTES, 40);
+            let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
+            let small = pool(2048, 200);
+            let path = Path { peer: addr("127.0.0.1:9"), local: Default::default() };
+            for _ in 0..200 {
+                engine.send(single(&small, path, &[7; 1000]));
+            }
+            engine.flush();
+            engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+            let stats = engine.stats();
+            assert!(stats.tx_errors.count(ErrorKind::Full) > 100, "{:?}", stats.tx_errors);
+            assert_eq!(stats.tx_packets + stats.tx_errors.total(), 200);
+            assert!(stats.tx_packets > 0);
+            assert_eq!(small.free(), small.slots());
+        });
+    }
+
+    #[test]
+    fn a_full_send_buffer_blocks_nothing_on_mmsg() {
+        a_full_send_buffer_blocks_nothing(Kind::Mmsg);
+    }
+
+    #[test]
+    fn a_full_send_buffer_blocks_nothing_on_io_uring() {
+        a_full_send_buffer_blocks_nothing(Kind::Uring);
+    }
+
+    #[test]
+    fn a_full_send_buffer_parks_no_entry() {
+        a_full_send_buffer_blocks_nothing(Kind::UringTx);
+    }
+
+    /// An engine taken apart in the middle of everything gives back all it had.
+    #[test]
+    fn what_a_ring_leaves_behind_is_complete() {
+        let small = pool(2048, 64);
+        let socket = local();
+        let (here, peer) = (socket.local_addr(), peer("127.0.0.1:0"));
+        let config = EngineConfig { tx: TxMode::Uring, rx_batch: 3, ..EngineConfig::default() };
+        let Ok(mut engine) = UringEngine::new(socket, config, pool(RX_SLOT_BYTES, 96)) else {
+            return;
+        };
+        let path = Path { peer: peer.local_addr().unwrap(), local: Default::default() };
+        for n in 0..10u8 {
+            peer.send_to(&[n], here).unwrap();
+            engine.send(single(&small, path, &[n]));
+        }
+        let mut sink = Vec::new();
+        engine.turn(Duration::from_secs(5), &mut sink).unwrap();
+        assert_eq!(sink.len(), 3, "a turn brings no more than its batch");
+        engine.send(single(&small, path, b"queued"));
+        let Remains { pool, stats, received, queued, .. } = engine.into_remains();
+        assert_eq!(queued.len(), 1);
+        assert_eq!((stats.tx_packets, stats.tx_errors.total()), (10, 0));
+        assert_eq!(small.free(), small.slots() - 1);
+        assert_eq!(pool.free(), pool.slots() - sink.len() - received.len());
+    }
+
+    /// A turn goes on in rounds of what is posted until its batch is full.
+    #[test]
+    fn a_turn_brings_a_batch_larger_than_what_is_posted() {
+        for kind in [Kind::Mmsg, Kind::Uring, Kind::UringTx] {
+            let config = EngineConfig { rx_post: 8, rx_batch: 20, ..EngineConfig::default() };
+            let socket = SocketConfig::new(addr("127.0.0.1:0"));
+            let slots = pool(RX_SLOT_BYTES, 64);
+            let mut engine = some!(open_with(kind, &socket, config, slots));
+            let peer = peer("127.0.0.1:0");
+            for n in 0..50u8 {
+                peer.send_to(&[n], engine.socket().local_addr()).unwrap();
+            }
+            let mut came = Vec::new();
+            for want in [20, 20, 10] {
+                let mut sink = Vec::new();
+                engine.turn(Duration::from_secs(5), &mut sink).unwrap();
+                assert_eq!(sink.len(), want, "{kind:?}");
+                came.extend(sink.iter().map(|one| one.buf[0]));
+            }
+            assert_eq!(came, (0..50).collect::<Vec<u8>>());
+        }
+    }
+}
