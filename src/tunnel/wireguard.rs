@@ -13,23 +13,28 @@
 //!    give up and then clear all keys. All of that starts from "sent, or received,
 //!    after ...", in stamps of point 1. Updated only before handshakes, which
 //!    set both stamps at once, they never differ. An initiation that turns out bad (a
-//!    replay) would be the exception: its update is not followed by a
-//!    handshake, and what is sent and received afterwards differs. So after a bad
-//!    one the timers are not updated again until a handshake has succeeded.
+//!    replay, or one that names a peer's key without having it) would be the
+//!    exception: its update is not followed by a handshake, and what is sent and
+//!    received afterwards differs. So after a bad one the timers are not updated
+//!    again until a handshake has succeeded; if the stamp is old by then, that one
+//!    is not answered, and the peer's next try, 5 s later, is.
 //! 3. **Sealing without a key** queues the packet and initiates. The caller mirrors
 //!    the ring of keys and does not ask; should it happen nonetheless, the session's state
 //!    is thrown away whole.
 //! 4. **Panics.** `decapsulate` panics on a short output before it has authenticated anything:
 //!    asserted here. Counters near 2^64 overflow in its window: the caller drops those above 2^63.
 //!
-//! About upstream's report 495, "one-way deaf" sessions 15 to 30 s after a
-//! handshake: the state machine of 0.7.1 is that of 0.6.0 (the versions differ in error types and in
-//! the width of a counter), so no other version is better. A session is deaf for 15 s
-//! when one side has lost or not selected the key that the other seals under,
-//! because 15 s (KEEPALIVE + REKEY_TIMEOUT) is how long the other waits for an answer
-//! before it shakes hands again; BoringTun as initiator also does so whenever it sends after 15 s
-//! of silence, which makes the windows frequent. A responder gets there by points 1 and 2,
-//! and by the overwritten ring (see `ring`).
+//! About upstream's report 495, "one-way deaf" sessions 15 to 30 s after a handshake:
+//! the state machine of 0.7.1 is that of 0.6.0 (they differ in error types and
+//! in the width of a counter), so no other version is better. A session is deaf
+//! for 15 s when one side has lost, or not selected, the key that the other seals
+//! under: 15 s (KEEPALIVE + REKEY_TIMEOUT) is how long the other waits for an answer
+//! before it shakes hands again. BoringTun as initiator also shakes hands whenever it
+//! sends after 15 s of silence, which gives it many occasions. A responder goes
+//! deaf by points 1 and 2, which are met here, and by eight handshakes without a
+//! word, of which the peer then uses an older one (see `ring`): nothing is sealed
+//! until it uses the newest or shakes hands again. `tests/clock` holds hundreds of sessions on stock clients through
+//! their own timers, loss, reordering and replays, on a clock of its own.
 
 use std::sync::Arc;
 use std::time::Duration;

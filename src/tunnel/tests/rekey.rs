@@ -107,7 +107,7 @@ fn a_key_older_than_the_overwriting_one_does_not_send<K: Kind>() {
 
 /// Many sessions, rekeyed out of step, responses lost, data late: none goes deaf.
 /// The engine's own clock hardly moves meanwhile, so this is about keys and their order;
-/// real time is for `examples/soak.rs`.
+/// `tests/clock` turns both clocks.
 fn five_hundred_sessions_survive_rekeys<K: Kind>() {
     let config = Config { sessions_max: 512, ..roomy() };
     let mut world = World::<K>::new(config);
