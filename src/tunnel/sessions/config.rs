@@ -17,7 +17,7 @@ pub struct Config {
     pub keepalive: Option<Duration>,
     /// Handshakes that one turn answers.
     pub handshakes_per_turn: u32,
-    /// Initiations of one [`Standing`] that wait for the next turns.
+    /// Initiations of one [`Standing`](admission::Standing) that wait for the next turns.
     pub handshake_queue: usize,
     /// What strangers must show.
     pub admission: admission::Config,
