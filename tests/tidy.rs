@@ -216,7 +216,8 @@ fn check(file: &File) -> Vec<String> {
     if is_script(file) {
         checks.push(check_script);
     }
-    let own_workspace = ["fuzz/", "scripts/", "tests/clock/"].iter().any(|folder| file.path.starts_with(folder));
+    let own_workspace =
+        ["fuzz/", "scripts/", "tests/clock/"].iter().any(|folder| file.path.starts_with(folder));
     if file.path.ends_with("Cargo.toml") && !own_workspace {
         checks.push(check_manifest);
     }
