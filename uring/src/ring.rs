@@ -140,12 +140,14 @@ fn builder(rung: Rung) -> Builder {
     match rung {
         Rung::Deferred => {
             builder.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun();
+            // An entry that is refused does not hold up those behind it.
+            builder.setup_submit_all();
         }
         Rung::Single => {
-            builder.setup_single_issuer().setup_coop_taskrun();
+            builder.setup_single_issuer().setup_coop_taskrun().setup_submit_all();
         }
         Rung::Coop => {
-            builder.setup_coop_taskrun();
+            builder.setup_coop_taskrun().setup_submit_all();
         }
         Rung::Plain => {}
     }

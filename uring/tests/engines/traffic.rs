@@ -75,7 +75,7 @@ pub(crate) fn runs_come_whole_and_leave_whole(kind: Kind) {
     assert_eq!(came.len(), 1, "the train stays whole");
     assert_eq!(came[0].segment, 700);
     for (seed, segment) in came[0].segments().enumerate() {
-        assert_eq!(segment, pattern(seed, sizes[seed]));
+        assert!(segment == pattern(seed, sizes[seed]));
     }
     assert_eq!((engine.stats().rx_packets, engine.stats().rx_messages), (8, 1));
     for datagram in came {
@@ -105,7 +105,7 @@ pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
     let came = collect(&mut *engine, 41);
     assert_eq!(came.len(), 41);
     let whole: Vec<u8> = came.iter().flat_map(|one| one.buf.to_vec()).collect();
-    assert_eq!(whole, pattern(1, 4050));
+    assert!(whole == pattern(1, 4050));
     // And a run in one slot leaves as datagrams.
     let path = came[0].path;
     engine.send(Transmit { path, buf: filled(&large, &whole), segment: 100 });
@@ -229,11 +229,13 @@ pub(crate) fn runs_without_a_copy_arrive_the_same(kind: Kind) {
             engine.send(Transmit { path, buf: datagram.buf, segment });
         }
         engine.flush();
+        // What was refused for leaving without a copy is sent again here.
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
         let back: Vec<u8> = collect(&mut *sender, size.div_ceil(1200))
             .iter()
             .flat_map(|one| one.buf.to_vec())
             .collect();
-        assert_eq!(back, pattern(round, size));
+        assert!(back == pattern(round, size), "{} of {size} bytes, or other ones", back.len());
     }
     engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
     assert_eq!(engine.stats().tx_packets, 20 * 40 + 19);
