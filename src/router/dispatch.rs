@@ -87,6 +87,7 @@ impl<T: Tunnel> Router<T> {
         };
         let session = response.from.session;
         if self.sessions.proved(now, session, pong.token) {
+            self.heard_of(now, session);
             return;
         }
         if !self.liveness_answered(now, session, response.header.correlation, pong.token) {

@@ -31,7 +31,7 @@ use crate::limits;
 use crate::net::{Datagram, Path, Prefix, Transmit};
 use crate::overlay::{self as table, Table};
 use crate::time::{Moment, Now};
-use crate::tunnel::{self, Event, Opened, Secrets, Sessions, Tunnel};
+use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
 use crate::wire::body::IdentityBinding;
 use crate::wire::{Class, Header, Kind};
@@ -95,12 +95,8 @@ struct Source {
     session: SessionRef,
     /// Path of the datagram at hand; the session's endpoint may be another.
     path: Path,
-}
-
-impl Source {
-    fn prefix(&self) -> Prefix {
-        Prefix::of(self.path.peer.ip())
-    }
+    /// Network of the session's endpoint, where answers go and what they are charged to.
+    prefix: Prefix,
 }
 
 impl Default for Config {
@@ -183,7 +179,9 @@ impl<T: Tunnel> Router<T> {
         match self.sessions.receive(now, path, bytes, &mut scratch) {
             Opened::Frame { session, plaintext } => {
                 self.outbox.counters.decrypt_ok();
-                self.plaintext(now, Source { session, path: *path }, plaintext);
+                let endpoint = self.sessions.session(session).map_or(path, Session::path);
+                let prefix = Prefix::of(endpoint.peer.ip());
+                self.plaintext(now, Source { session, path: *path, prefix }, plaintext);
             }
             Opened::Reply { bytes, drop } => {
                 if let Some(reason) = drop {

@@ -1,7 +1,5 @@
 //! NEGOTIATE: capabilities, and who the peer is.
 
-use std::time::Duration;
-
 use crate::bucket::{Rate, TokenBucket};
 use crate::identity;
 use crate::ids::SessionRef;
@@ -12,7 +10,7 @@ use crate::wire::body::{Capabilities, IdentityBinding, NegotiateReq, NegotiateRe
 use crate::wire::{Code, Kind, multiaddr};
 
 use super::peers::Bound;
-use super::{Request, Router, Source};
+use super::{Request, Router};
 
 /// Version of the capabilities message.
 const CAPABILITIES_VERSION: u32 = 1;
@@ -26,7 +24,7 @@ impl<T: Tunnel> Router<T> {
             return self.refuse(now, request, Code::Invalid, 0);
         };
         if let Some(binding) = &asked.binding
-            && let Err(code) = self.bind(now, request.from, binding)
+            && let Err(code) = self.bind(now, request.from.session, binding)
         {
             return self.refuse(now, request, code, 0);
         }
@@ -63,14 +61,18 @@ impl<T: Tunnel> Router<T> {
 
 impl<T: Tunnel> Router<T> {
     /// Checks a binding and makes its peer known; the same binding again costs no signature check.
-    fn bind(&mut self, now: Now, from: Source, binding: &IdentityBinding) -> Result<(), Code> {
-        let session = from.session;
+    fn bind(
+        &mut self,
+        now: Now,
+        session: SessionRef,
+        binding: &IdentityBinding,
+    ) -> Result<(), Code> {
         let Some(key) = self.sessions.session(session).map(|session| *session.key()) else {
             return Err(Code::Internal);
         };
         let peer = self.peers.at(session);
-        if let Some(bound) = peer.identity.filter(|bound| bound.signature == binding.signature) {
-            self.list(now, from, bound.peer_id, &key);
+        if peer.identity.is_some_and(|bound| bound.binding == *binding) {
+            self.list(now, session);
             return Ok(());
         }
         let verifications =
@@ -81,12 +83,9 @@ impl<T: Tunnel> Router<T> {
         let peer_id =
             identity::verify(binding, &key, now.unix_s()).map_err(|_refused| Code::Unauthorized)?;
         self.identity_ended(session);
-        let not_after_unix_s = binding.not_after_unix_s;
-        let bound = Bound { peer_id, not_after_unix_s, signature: binding.signature };
-        self.peers.at(session).identity = Some(bound);
-        let left_s = not_after_unix_s.saturating_sub(now.unix_s()).saturating_add(1);
-        self.identity_ends.set(session.slot, now.at + Duration::from_secs(left_s));
-        self.list(now, from, peer_id, &key);
+        self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
+        self.await_end(now, session.slot, binding.not_after_unix_s);
+        self.list(now, session);
         Ok(())
     }
 }

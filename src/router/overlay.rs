@@ -24,9 +24,15 @@ use super::{Request, Router, Source};
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<T: Tunnel> Router<T> {
-    /// Lists a peer whose binding was accepted, at the address it is seen at.
-    pub(super) fn list(&mut self, now: Now, from: Source, peer_id: PeerId, key: &WgKey) {
-        let outcome = self.table.insert(now.at, entry(from.session, from.path.peer, peer_id, key));
+    /// Lists the peer behind `session` at the address that it proved to be at. Until a new
+    /// address is proven it stays where it was: nobody is to be sent to a forged one.
+    pub(super) fn list(&mut self, now: Now, session: SessionRef) {
+        let Some(tenant) = self.sessions.session(session).filter(|it| it.proven()) else { return };
+        let (at, key) = (tenant.path().peer, *tenant.key());
+        let peer = self.peers.at(session);
+        let Some(bound) = peer.identity else { return };
+        (peer.listed_at, peer.seen_at) = (Some(at), now.at);
+        let outcome = self.table.insert(now.at, entry(session, at, bound.peer_id, &key));
         self.outbox.counters.inserted(outcome);
         if let Inserted::Pinging { session, .. } = outcome {
             self.ask_liveness(now, session);
@@ -47,7 +53,7 @@ impl<T: Tunnel> Router<T> {
         let Some(path) = self.sessions.session(session).map(|session| *session.path()) else {
             return;
         };
-        let to = Source { session, path };
+        let to = Source { session, path, prefix: Prefix::of(path.peer.ip()) };
         let liveness = Liveness { correlation: self.rng.next_u32(), token: self.rng.next_u64() };
         self.peers.at(session).liveness = Some(liveness);
         let ping = Ping { now_unix_ms: now.unix_ms, padding: &[], token: liveness.token };
@@ -73,14 +79,16 @@ impl<T: Tunnel> Router<T> {
         asked.is_some()
     }
 
-    /// Tells the table that the peer behind `session` is alive, now and then.
+    /// Tells the table that the peer behind `session` is alive, now and then, and where it is
+    /// now, at once.
     pub(super) fn heard_of(&mut self, now: Now, session: SessionRef) {
         let peer = self.peers.at(session);
         let Some(bound) = peer.identity else { return };
-        let waits = peer.liveness.is_some();
-        if waits || now.at.since(peer.seen_at) >= SEEN_INTERVAL {
-            peer.seen_at = now.at;
-            peer.liveness = None;
+        let at = self.sessions.session(session).map(|session| session.path().peer);
+        if peer.listed_at != at {
+            self.list(now, session);
+        } else if peer.liveness.is_some() || now.at.since(peer.seen_at) >= SEEN_INTERVAL {
+            (peer.seen_at, peer.liveness) = (now.at, None);
             self.table.seen(&bound.peer_id, now.at);
         }
     }
@@ -91,7 +99,9 @@ impl<T: Tunnel> Router<T> {
 
     /// Takes the identity from a session and its peer from the table, if it is listed there.
     pub(super) fn identity_ended(&mut self, session: SessionRef) {
-        let Some(bound) = self.peers.at(session).identity.take() else { return };
+        let peer = self.peers.at(session);
+        peer.listed_at = None;
+        let Some(bound) = peer.identity.take() else { return };
         self.table.session_ended(&bound.peer_id, session);
     }
 
@@ -103,8 +113,12 @@ impl<T: Tunnel> Router<T> {
             }
         }
         while let Some(slot) = self.identity_ends.pop(now.at) {
-            if let Some(session) = self.peers.tenant(slot) {
-                self.identified(now, session);
+            if let Some(session) = self.peers.tenant(slot)
+                && self.identified(now, session)
+                && let Some(bound) = self.peers.at(session).identity
+            {
+                // The wall clock was set back meanwhile.
+                self.await_end(now, slot, bound.binding.not_after_unix_s);
             }
         }
     }
@@ -113,10 +127,16 @@ impl<T: Tunnel> Router<T> {
         self.table.next_deadline().min(self.identity_ends.next_deadline())
     }
 
+    /// Looks at the identity in `slot` again when it should have ended.
+    pub(super) fn await_end(&mut self, now: Now, slot: u32, not_after_unix_s: u64) {
+        let left_s = not_after_unix_s.saturating_sub(now.unix_s()).saturating_add(1);
+        self.identity_ends.set(slot, now.at + Duration::from_secs(left_s));
+    }
+
     /// Whether the session has a valid identity; one that has run out is taken away.
     pub(super) fn identified(&mut self, now: Now, session: SessionRef) -> bool {
         match self.peers.at(session).identity {
-            Some(bound) if bound.not_after_unix_s >= now.unix_s() => true,
+            Some(bound) if bound.binding.not_after_unix_s >= now.unix_s() => true,
             Some(_) => {
                 self.identity_ended(session);
                 false

@@ -1,9 +1,12 @@
 //! What the router knows of the peer behind a session.
 
+use std::net::SocketAddr;
+
 use crate::bucket::TokenBucket;
 use crate::ids::{PeerId, SessionRef};
 use crate::limits;
 use crate::time::Moment;
+use crate::wire::body::IdentityBinding;
 
 /// What a peer agreed to and proved over one session.
 #[derive(Clone, Debug)]
@@ -18,6 +21,8 @@ pub(super) struct Peer {
     pub(super) verifications: Option<TokenBucket>,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
+    /// The address that the routing table has; none while the peer is not listed.
+    pub(super) listed_at: Option<SocketAddr>,
     /// When the routing table last heard of the peer.
     pub(super) seen_at: Moment,
 }
@@ -26,10 +31,8 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     pub(super) peer_id: PeerId,
-    /// Valid up to this second.
-    pub(super) not_after_unix_s: u64,
-    /// Of its binding: the same binding again costs no signature check.
-    pub(super) signature: [u8; 64],
+    /// What proved it: the same binding again costs no signature check.
+    pub(super) binding: IdentityBinding,
 }
 
 /// A PING on its way.
@@ -48,6 +51,7 @@ impl Peer {
             identity: None,
             verifications: None,
             liveness: None,
+            listed_at: None,
             seen_at: Moment::START,
         }
     }

@@ -43,7 +43,7 @@ impl Outbox {
             return false;
         };
         buf.grow(len);
-        let (session, prefix) = (to.session, to.prefix());
+        let (session, prefix) = (to.session, to.prefix);
         let outgoing = Outgoing { session, prefix, class, coalesce: None, buf };
         match self.egress.offer(now.at, outgoing) {
             Offered::Enqueued | Offered::Coalesced => true,
@@ -99,17 +99,18 @@ impl<T: Tunnel> Router<T> {
         self.answer(now, request, Kind::Error, |body| error.write(body));
     }
 
-    /// Sends what the queues hold and the limits allow.
+    /// Sends what the queues hold, as long as there are slots to seal into; what is left waits.
     pub fn transmit(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
-        while let Some(next) = self.outbox.egress.next(now.at) {
-            let outgoing = match next {
-                Next::Send(outgoing, _) => outgoing,
-                Next::Dropped(_, reason) => {
+        while !self.outbox.egress.is_empty() {
+            let Some(mut buf) = self.outbox.pool.take() else { return };
+            let outgoing = match self.outbox.egress.next(now.at) {
+                Some(Next::Send(outgoing, _)) => outgoing,
+                Some(Next::Dropped(_, reason)) => {
                     self.outbox.counters.drop(reason);
                     continue;
                 }
+                None => return,
             };
-            let Some(mut buf) = self.outbox.take() else { continue };
             match self.sessions.seal(now, outgoing.session, &outgoing.buf, buf.spare_mut()) {
                 Ok((path, len)) => {
                     self.outbox.count_sent(&outgoing.buf);

@@ -21,7 +21,7 @@ use molia_router::router::{Config, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
 use molia_router::tunnel::wireguard::WireGuard;
-use molia_router::wire::body::{NegotiateReq, Overflow, Ping, Writer};
+use molia_router::wire::body::{FindNodeResp, NegotiateReq, Overflow, Ping, Pong, Writer};
 use molia_router::wire::{self, Header, Kind};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -76,7 +76,7 @@ impl Bench {
         self.peer_with(secret, address)
     }
 
-    fn peer_with(&mut self, secret: StaticSecret, address: &str) -> Peer {
+    pub(crate) fn peer_with(&mut self, secret: StaticSecret, address: &str) -> Peer {
         let router = PublicKey::from(self.key.0);
         let tunn = Tunn::new(secret, router, None, None, self.rng.next_u32() >> 8, None);
         Peer { tunn, address: address.parse().unwrap() }
@@ -97,6 +97,14 @@ impl Bench {
         let now = self.now;
         self.router.receive(now, datagram, &mut |it| sent.push((it.path, it.buf.to_vec())));
         self.router.transmit(now, &mut |it| sent.push((it.path, it.buf.to_vec())));
+        sent
+    }
+
+    /// What time alone makes the router send by now.
+    pub(crate) fn due(&mut self) -> Vec<Vec<u8>> {
+        self.advance(20_000_000);
+        let mut sent = Vec::new();
+        self.router.poll(self.now, &mut |it| sent.push(it.buf.to_vec()));
         sent
     }
 
@@ -189,13 +197,42 @@ impl Peer {
         self.seal(Header::request(Kind::Ping, 1), |body| ping.write(body))
     }
 
+    /// Goes on from another address.
+    pub(crate) fn move_to(&mut self, address: &str) {
+        self.address = address.parse().unwrap();
+    }
+
     /// Opens a datagram of the router; returns the frame's type.
     pub(crate) fn open(&mut self, datagram: &[u8]) -> u8 {
+        self.frame(datagram).0.kind
+    }
+
+    /// The first address of every peer that an answer lists.
+    pub(crate) fn found(&mut self, datagram: &[u8]) -> Vec<String> {
+        let (_, body) = self.frame(datagram);
+        let answer = FindNodeResp::read(&body).unwrap();
+        let addresses = answer.peers.iter().map(|peer| peer.addrs.sockets().next().unwrap());
+        addresses.map(|address| address.to_string()).collect()
+    }
+
+    /// The answer to `datagram` if it is a PING of the router.
+    pub(crate) fn pong(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        let (header, body) = self.frame(datagram);
+        if header.kind != Kind::Ping.id() {
+            return None;
+        }
+        let token = Ping::read(&body).unwrap().token;
+        let pong = Pong { token, ..Pong::default() };
+        let answer = Header::response(Kind::Pong, header.correlation);
+        Some(self.seal(answer, |body| pong.write(body)))
+    }
+
+    fn frame(&mut self, datagram: &[u8]) -> (Header, Vec<u8>) {
         let mut out = [0; 2048];
         match self.tunn.decapsulate(None, datagram, &mut out) {
             TunnResult::WriteToTunnelV4(plaintext, _) => {
-                let (_, header, _) = wire::split(wire::open(plaintext).unwrap());
-                header.kind
+                let (_, header, body) = wire::split(wire::open(plaintext).unwrap());
+                (header, body.to_vec())
             }
             other => panic!("{other:?}"),
         }
