@@ -3,7 +3,7 @@
 use std::io;
 use std::ptr::NonNull;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// log2 of the huge page size asked for (2 MiB on x86-64 and arm64).
 const HUGEPAGE_BITS: u8 = 21;
@@ -46,8 +46,9 @@ impl Arena {
         }
     }
 
-    /// A huge mapping reserves its pages at `mmap(2)`, so a lack of them is an
-    /// error there and never a fault later.
+    /// A huge mapping reserves its pages at `mmap(2)`, but under a cgroup's limit
+    /// for huge pages the first touch of one too many is a deadly signal. So they
+    /// are always touched here, in a way that reports it.
     fn map_with(bytes: usize, huge_bits: Option<u8>, prefault: bool) -> io::Result<Self> {
         let page = 1usize << huge_bits.unwrap_or(12);
         let bytes = bytes.checked_next_multiple_of(page).ok_or(io::ErrorKind::InvalidInput)?;
@@ -56,10 +57,15 @@ impl Arena {
         if let Some(bits) = huge_bits {
             options.huge(Some(bits));
         }
-        if prefault {
+        let huge = huge_bits.is_some();
+        if prefault && !huge {
             options.populate();
         }
-        Ok(Self { map: options.map_anon()?.into(), huge: huge_bits.is_some() })
+        let map = options.map_anon()?;
+        if huge {
+            map.advise(Advice::PopulateWrite)?;
+        }
+        Ok(Self { map: map.into(), huge })
     }
 
     /// First byte of the mapping, aligned to a page; valid as long as `self`.
