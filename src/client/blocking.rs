@@ -70,7 +70,8 @@ impl Client {
         let mut rng = seeded()?;
         let secret = identity.map_or_else(|| fresh_key(&mut rng), |id| id.wg_secret().clone());
         let addresses = resolve(link)?;
-        let share = options.patience / u32::try_from(addresses.len()).unwrap_or(1);
+        // A resolver may succeed and know no address.
+        let share = share(options.patience, addresses.len());
         let mut last = None;
         for address in addresses {
             let rng = fork(&mut rng);
@@ -329,6 +330,11 @@ fn is_hint(kind: ErrorKind) -> bool {
     )
 }
 
+/// Patience with each of so many addresses.
+fn share(patience: Duration, addresses: usize) -> Duration {
+    patience / u32::try_from(addresses).unwrap_or(1).max(1)
+}
+
 fn resolve(link: &Link) -> Result<Vec<SocketAddr>, Error> {
     match &link.host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, link.port)]),
@@ -368,4 +374,15 @@ fn fresh_key(rng: &mut ChaCha12Rng) -> StaticSecret {
     let mut secret = [0; 32];
     rng.fill_bytes(&mut secret);
     StaticSecret::from(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_addresses_costs_no_patience() {
+        let second = Duration::from_secs(1);
+        assert_eq!([0, 1, 4].map(|n| share(second, n)), [second, second, second / 4]);
+    }
 }
