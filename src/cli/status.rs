@@ -57,7 +57,8 @@ fn choose(found: Vec<Found>, port: Option<u16>, places: &[PathBuf]) -> Result<Fo
 fn absent(port: Option<u16>, dead: &[Found], places: &[PathBuf]) -> String {
     let port = port.map(|port| format!(" on port {port}")).unwrap_or_default();
     if let Some(dead) = dead.first() {
-        let (pid, path) = (&dead.description["pid"], dead.path.display());
+        let pid = output::printable(&dead.description["pid"].to_string());
+        let path = dead.path.display();
         return format!("no router runs here{port}: process {pid} ended and left {path}");
     }
     let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
@@ -115,6 +116,10 @@ mod tests {
         let none = chosen(vec![], None);
         let text = "no router runs here (looked in /run/x)";
         assert_eq!(none, Err((Exit::Unavailable, text.into())));
+        let mut evil = found(7, false);
+        evil.description["pid"] = json!("\u{9b}2J");
+        let text = absent(None, &[evil], &[]);
+        assert!(!text.contains(char::is_control), "{text:?}");
         let dead = chosen(vec![found(7, false)], Some(7));
         let text = "no router runs here on port 7: process 7 ended and left /run/x/7";
         assert_eq!(dead, Err((Exit::Unavailable, text.into())));

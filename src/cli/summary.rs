@@ -1,8 +1,11 @@
 //! The status document for people: a dozen lines.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value;
+
+use super::output;
 
 /// The document of `/status.json` as text.
 pub(super) fn text(document: &Value) -> String {
@@ -92,9 +95,12 @@ fn counts(object: &Value) -> String {
 
 /// A value without the quotes of JSON.
 fn word(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| if value.is_null() { "-".into() } else { value.to_string() }, str::to_owned)
+    let text = if value.is_null() { Cow::Borrowed("-") } else { bare(value) };
+    output::printable(&text)
+}
+
+fn bare(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
 }
 
 fn duration(seconds: u64) -> String {
@@ -141,6 +147,13 @@ mod tests {
         );
         assert!(text.contains("\nhandshakes  bad_mac1 1\nmessages in none\n"), "{text}");
         assert!(text.ends_with("\ndropped     bad_mac1 1"), "{text}");
+    }
+
+    #[test]
+    fn what_a_router_says_of_itself_cannot_command_the_terminal() {
+        let text = text(&json!({"router": {"program": "x\u{1b}]0;y\u{7}", "link": ["\u{9b}"]}}));
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+        assert!(text.starts_with("x\\u001b]0;y\\u0007 -: ready\n"), "{text}");
     }
 
     #[test]

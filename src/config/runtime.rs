@@ -4,13 +4,16 @@
 //! after its port; a lock tells routers of the same port (in other network
 //! namespaces, on other addresses) apart, and the living from the dead. What a
 //! crash left behind is taken over by the next router and readable until then.
+//! Whoever looks believes only what nobody else could have written: a place, its
+//! subdirectories and their files belong to the looker or root, or to whom root
+//! gave the place.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde_json::Value;
 
 use crate::counters;
@@ -21,6 +24,8 @@ const DESCRIPTION: &str = "router.json";
 const SAME_PORT_MAX: u32 = 16;
 /// Attempts at a lock that somebody may hold for the moment of a look.
 const ATTEMPTS: u32 = 50;
+/// More shards than any machine has.
+const SHARDS_MAX: u64 = 4096;
 /// Longest description that is read.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 
@@ -77,7 +82,8 @@ impl RuntimeDir {
     /// Those of writing a file.
     pub fn describe(&self, description: &Value) -> io::Result<()> {
         let next = self.path.join(format!(".{DESCRIPTION}"));
-        fs::write(&next, format!("{description:#}\n"))?;
+        let mut file = created(&next)?;
+        writeln!(file, "{description:#}")?;
         fs::rename(next, self.path.join(DESCRIPTION))
     }
 }
@@ -97,26 +103,84 @@ pub fn counters_in(directory: &Path, shard: u32) -> PathBuf {
 
 /// The routers in `places`, living ones first.
 pub fn find(places: &[PathBuf]) -> Vec<Found> {
-    let mut paths: Vec<PathBuf> = places.iter().flat_map(|place| subdirectories(place)).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    let mut found: Vec<Found> = paths.into_iter().filter_map(look).collect();
+    let mut found: Vec<Found> = places.iter().flat_map(|place| look_in(place)).collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.dedup_by(|a, b| a.path == b.path);
     found.sort_by_key(|found| !found.alive);
     found
 }
 
-fn subdirectories(place: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(place).into_iter().flatten().take(1024).flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.join(LOCK).is_file()).collect()
+/// Whose files are believed.
+#[derive(Clone, Copy, Debug)]
+struct Trust {
+    /// Ourselves, root, and the owner of a place that only root can have made.
+    owners: [u32; 3],
 }
 
-fn look(path: PathBuf) -> Option<Found> {
-    let file = path.join(DESCRIPTION);
-    if file.metadata().ok()?.len() > DESCRIPTION_BYTES_MAX {
+impl Trust {
+    /// Whom to believe in `place`, if anybody.
+    fn of(place: &Path) -> Option<Self> {
+        let user = rustix::process::geteuid().as_raw();
+        let ours = Self { owners: [user, 0, 0] };
+        let link = place.symlink_metadata().ok()?;
+        // The service manager makes the place for the service's user, or links to it: root's
+        // directory (`/run`) takes entries from root alone.
+        let by_root = place.parent().and_then(|parent| parent.metadata().ok());
+        let by_root = by_root.is_some_and(|parent| Self { owners: [0; 3] }.covers(&parent));
+        if link.is_symlink() && !by_root && !ours.owners.contains(&link.uid()) {
+            return None;
+        }
+        let directory = place.metadata().ok()?;
+        let given = if by_root { directory.uid() } else { 0 };
+        let trust = Self { owners: [user, 0, given] };
+        (directory.is_dir() && trust.covers(&directory)).then_some(trust)
+    }
+
+    /// Whether nobody else owns it or may write to it.
+    fn covers(&self, metadata: &fs::Metadata) -> bool {
+        self.owners.contains(&metadata.uid()) && metadata.mode() & 0o022 == 0
+    }
+
+    /// Opens a regular file; anything else would not be ours, and a pipe would have us wait.
+    fn open(&self, path: &Path) -> Option<File> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        (metadata.is_file() && self.covers(&metadata)).then_some(file)
+    }
+}
+
+fn look_in(place: &Path) -> Vec<Found> {
+    let Some(trust) = Trust::of(place) else { return Vec::new() };
+    let entries = fs::read_dir(place).into_iter().flatten().take(1024).flatten();
+    let named = entries.filter(|entry| {
+        // As `take_in` names them.
+        let name = entry.file_name();
+        name.as_encoded_bytes().iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
+    });
+    named.filter_map(|entry| look(trust, entry.path())).collect()
+}
+
+fn look(trust: Trust, path: PathBuf) -> Option<Found> {
+    let directory = path.symlink_metadata().ok()?;
+    if !directory.is_dir() || !trust.covers(&directory) {
         return None;
     }
-    let description = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
-    let lock = File::open(path.join(LOCK)).ok()?;
+    let lock = trust.open(&path.join(LOCK))?;
+    let mut text = String::new();
+    let file = trust.open(&path.join(DESCRIPTION))?;
+    file.take(DESCRIPTION_BYTES_MAX).read_to_string(&mut text).ok()?;
+    let description: Value = serde_json::from_str(&text).ok()?;
+    let shards = description["shards"].as_u64().unwrap_or_default().min(SHARDS_MAX);
+    let shards = u32::try_from(shards).unwrap_or_default();
+    // They are mapped later, by path; those that are missing are complained about then.
+    let counters = (0..shards).map(|shard| counters_in(&path, shard));
+    if counters
+        .into_iter()
+        .any(|file| file.symlink_metadata().is_ok() && trust.open(&file).is_none())
+    {
+        return None;
+    }
     let alive = flock(&lock, FlockOperation::NonBlockingLockShared).is_err();
     Some(Found { path, alive, description })
 }
@@ -159,7 +223,7 @@ fn prepare(place: &Path) -> io::Result<()> {
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let name = path.join(LOCK);
     for _ in 0..ATTEMPTS {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name)?;
+        let file = options().truncate(false).open(&name)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             // Somebody who looks lets go at once, a router does not.
             std::thread::park_timeout(std::time::Duration::from_millis(1));
@@ -174,6 +238,18 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         }
     }
     Ok(None)
+}
+
+/// A fresh file at `path`.
+fn created(path: &Path) -> io::Result<File> {
+    options().truncate(true).open(path)
+}
+
+/// How our files are made: not the group's to write, whatever the umask, or nobody believes them.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).mode(0o644);
+    options
 }
 
 /// Removes what a router writes there, except the lock.
@@ -244,12 +320,93 @@ mod tests {
         fs::remove_dir_all(&places[0]).unwrap();
     }
 
+    /// A place with the files of a router that ended.
+    fn left_behind(name: &str) -> [PathBuf; 1] {
+        let place = place(name);
+        let path = place.join("7743");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(LOCK), "").unwrap();
+        fs::write(path.join(DESCRIPTION), r#"{"shards":1}"#).unwrap();
+        fs::write(counters_in(&path, 0), "old").unwrap();
+        for path in [place.clone(), path] {
+            chmod(&path, 0o755);
+        }
+        assert_eq!(find(&[place.clone()]).len(), 1);
+        [place]
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    }
+
+    #[test]
+    fn what_others_may_write_is_not_believed() {
+        let places = left_behind("writable");
+        let path = places[0].join("7743");
+        let (lock, description) = (path.join(LOCK), path.join(DESCRIPTION));
+        let counters = counters_in(&path, 0);
+        for (target, mode) in [(&places[0], 0o755), (&path, 0o755), (&lock, 0o644)]
+            .into_iter()
+            .chain([(&description, 0o644), (&counters, 0o644)])
+        {
+            for open in [0o020, 0o002] {
+                chmod(target, mode | open);
+                assert!(find(&places).is_empty(), "{} {open:o}", target.display());
+                chmod(target, mode);
+                assert_eq!(find(&places).len(), 1);
+            }
+        }
+        fs::remove_dir_all(&places[0]).unwrap();
+    }
+
+    #[test]
+    fn what_others_own_is_not_believed() {
+        let places = left_behind("owned");
+        let path = places[0].join("7743");
+        let trust = Trust::of(&places[0]).unwrap();
+        assert!(trust.covers(&path.metadata().unwrap()));
+        let stranger = Trust { owners: [u32::MAX; 3] };
+        assert!(!stranger.covers(&path.metadata().unwrap()));
+        assert!(look(stranger, path.clone()).is_none());
+        // Only root can give files away.
+        if rustix::process::geteuid().is_root() {
+            for file in [&places[0], &path, &path.join(DESCRIPTION)] {
+                std::os::unix::fs::chown(file, Some(65_534), None).unwrap();
+                assert!(find(&places).is_empty(), "{}", file.display());
+                std::os::unix::fs::chown(file, Some(0), None).unwrap();
+            }
+        }
+        fs::remove_dir_all(&places[0]).unwrap();
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_is_no_description() {
+        let places = left_behind("pipe");
+        let description = places[0].join("7743").join(DESCRIPTION);
+        let elsewhere = places[0].join("elsewhere");
+        fs::rename(&description, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &description).unwrap();
+        assert!(find(&places).is_empty());
+        for name in [DESCRIPTION, LOCK, "shard-0.counters"] {
+            let places = left_behind("pipe");
+            let file = places[0].join("7743").join(name);
+            fs::remove_file(&file).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+            assert!(made.success());
+            let (done, found) = std::sync::mpsc::channel();
+            std::thread::spawn(move || done.send(find(&places).len()));
+            let found = found.recv_timeout(std::time::Duration::from_secs(30));
+            assert_eq!(found, Ok(0), "{name}");
+        }
+        fs::remove_dir_all(&places[0]).unwrap();
+    }
+
     #[test]
     fn a_place_that_is_not_to_be_had_is_passed_over() {
         let (missing, open) = (place("missing").join("below"), place("open"));
         fs::create_dir_all(&open).unwrap();
-        let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode;
-        fs::set_permissions(&open, mode(0o777)).unwrap();
+        chmod(&open, 0o777);
         let good = place("good");
         let taken = RuntimeDir::take(&[missing.clone(), open.clone(), good.clone()], 1).unwrap();
         assert_eq!(taken.path(), good.join("1"));
