@@ -4,6 +4,7 @@
 //! key file are read, the ports are bound and the shard is started before a new
 //! identity is written; whatever fails on the way undoes what came before.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,7 @@ struct Running {
     /// Set when it no longer serves.
     stopping: Arc<AtomicBool>,
     _admin: Option<admin::Handle>,
-    _directory: RuntimeDir,
+    directory: RuntimeDir,
 }
 
 /// Who the router is.
@@ -104,7 +105,7 @@ fn start(
     let facts = Facts { who, local, buffers, listener };
     match settle(args, config, facts, &shard, &directory) {
         Ok((banner, stopping, admin)) => {
-            Ok((Running { shard, stopping, _admin: admin, _directory: directory }, banner))
+            Ok((Running { shard, stopping, _admin: admin, directory }, banner))
         }
         Err(failure) => {
             shard.stop();
@@ -252,7 +253,7 @@ fn serve_admin(
 
 impl Running {
     /// Waits for a signal, or for the shard to break.
-    fn serve(self, signals: &Signals) -> Result<(), Failure> {
+    fn serve(mut self, signals: &Signals) -> Result<(), Failure> {
         while self.shard.is_alive() {
             match signals.wait() {
                 Some(Signal::Stop(name)) => {
@@ -267,8 +268,37 @@ impl Running {
         }
         self.stopping.store(true, Ordering::Relaxed);
         self.shard.stop();
-        let ended = self.shard.join();
-        ended
-            .map_err(|error| Failure::new(Exit::Software, format_args!("the shard broke: {error}")))
+        conclude(self.shard.join(), &mut self.directory)
+    }
+}
+
+/// How the router ends; what a broken shard counted stays to be read.
+fn conclude(ended: io::Result<()>, directory: &mut RuntimeDir) -> Result<(), Failure> {
+    ended.map_err(|error| {
+        directory.keep();
+        let message = format!("the shard broke: {error}");
+        Failure::new(Exit::Software, message)
+            .hint(format_args!("its counters stay in {}", directory.path().display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_shard_leaves_its_counters() {
+        let place = std::env::temp_dir().join(format!("molia-broken-{}", std::process::id()));
+        let end = |ended| {
+            let mut directory = RuntimeDir::take(std::slice::from_ref(&place), 1).unwrap();
+            std::fs::write(directory.counters(0), "x").unwrap();
+            let code = conclude(ended, &mut directory).map_err(|failure| failure.exit());
+            let path = directory.counters(0);
+            drop(directory);
+            (code, path.exists())
+        };
+        assert_eq!(end(Err(io::Error::other("panic"))), (Err(Exit::Software), true));
+        assert_eq!(end(Ok(())), (Ok(()), false));
+        std::fs::remove_dir_all(place).unwrap();
     }
 }

@@ -29,10 +29,12 @@ const SHARDS_MAX: u64 = 4096;
 /// Longest description that is read.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 
-/// The directory of this router; removed when dropped.
+/// The directory of this router; removed when dropped, except after a crash.
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
+    /// It stays for whoever wants to know what happened.
+    kept: bool,
     /// Holds the lock.
     _lock: File,
 }
@@ -76,6 +78,11 @@ impl RuntimeDir {
         counters_in(&self.path, shard.into())
     }
 
+    /// Leaves everything there when dropped: the counters tell what led to a failure.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+
     /// Tells whoever looks what runs here.
     ///
     /// # Errors
@@ -90,6 +97,9 @@ impl RuntimeDir {
 
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
+        if self.kept || std::thread::panicking() {
+            return;
+        }
         clear(&self.path);
         let _ = fs::remove_file(self.path.join(LOCK));
         let _ = fs::remove_dir(&self.path);
@@ -197,7 +207,7 @@ fn take_in(place: &Path, port: u16) -> io::Result<RuntimeDir> {
         }
         if let Some(lock) = lock(&path)? {
             clear(&path);
-            return Ok(RuntimeDir { path, _lock: lock });
+            return Ok(RuntimeDir { path, kept: false, _lock: lock });
         }
     }
     Err(io::Error::other(format!("{SAME_PORT_MAX} routers of port {port} run already")))
@@ -400,6 +410,35 @@ mod tests {
             assert_eq!(found, Ok(0), "{name}");
         }
         fs::remove_dir_all(&places[0]).unwrap();
+    }
+
+    #[test]
+    fn counters_outlive_a_failure_and_a_panic() {
+        let places = [place("kept")];
+        let start = || {
+            let taken = RuntimeDir::take(&places, 7743).unwrap();
+            taken.describe(&json!({"pid": 1})).unwrap();
+            assert!(!taken.counters(0).exists(), "those of the one before are gone");
+            fs::write(taken.counters(0), "x").unwrap();
+            taken
+        };
+        let left = || {
+            let found = find(&places);
+            found.len() == 1 && !found[0].alive && counters_in(&found[0].path, 0).exists()
+        };
+        start().keep();
+        assert!(left());
+        let panicked = std::thread::scope(|scope| {
+            let crash = || {
+                let _taken = start();
+                std::panic::resume_unwind(Box::new(()));
+            };
+            scope.spawn(crash).join()
+        });
+        assert!(panicked.is_err() && left());
+        drop(start());
+        assert!(find(&places).is_empty());
+        fs::remove_dir(&places[0]).unwrap();
     }
 
     #[test]
