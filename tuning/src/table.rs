@@ -21,8 +21,8 @@ everything fits together, without starting anything.
 Numbers are decimal. Bytes take k, M and G (powers of 1024), bit rates too (powers of 1000),
 times take us, ms, s, m and h. `max` is no limit, `auto` leaves it to the router, flags are 0 or 1.
 
-This version reads its configuration when it starts. *live*: made to change in a running router;
-*restart*: fixed for the life of the process; *reserved*: checked and kept, but what it is for
+This version reads its configuration when it starts and changes nothing afterwards. *live*: could
+change in a running router once that is possible, until then at a restart; *restart*: fixed for the life of the process; *reserved*: checked and kept, but what it is for
 is not part of this version (`check` warns).
 ";
 
