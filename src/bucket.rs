@@ -118,6 +118,11 @@ pub struct BucketTable<K> {
 type Set<K> = [Option<(K, TokenBucket)>; WAYS];
 
 impl<K: Copy + Eq + Hash> BucketTable<K> {
+    /// Memory of a table with so many places.
+    pub fn bytes(entries: usize) -> usize {
+        entries.div_ceil(WAYS).next_power_of_two() * size_of::<Set<K>>()
+    }
+
     /// At least `entries` places; allocates now and never again.
     ///
     /// # Panics

@@ -44,6 +44,11 @@ struct Node {
 const IDLE: Node = Node { at: 0, next: NIL, prev: NIL, level: 0, slot: 0 };
 
 impl Wheel {
+    /// Memory of a wheel for so many keys.
+    pub const fn bytes(capacity: usize) -> usize {
+        capacity * size_of::<Node>() + size_of::<[[u32; SLOTS]; LEVELS]>()
+    }
+
     /// A wheel for the keys `0..capacity`, none of them set.
     ///
     /// # Panics

@@ -110,6 +110,12 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Memory that its tables take.
+    pub fn bytes(config: &Config) -> usize {
+        let buckets = 2 * BucketTable::<(Standing, Network)>::bytes(config.table_entries);
+        buckets + Replays::bytes(config.table_entries)
+    }
+
     /// Admission to the router with this WireGuard public key; shards share `node_secret`.
     pub fn new(
         config: Config,

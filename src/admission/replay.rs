@@ -18,6 +18,11 @@ pub(super) struct Replays {
 }
 
 impl Replays {
+    /// Memory of a table for so many.
+    pub(super) const fn bytes(entries: usize) -> usize {
+        entries.div_ceil(WAYS).next_power_of_two() * size_of::<[u64; WAYS]>()
+    }
+
     /// Remembers about `entries` initiations.
     ///
     /// # Panics

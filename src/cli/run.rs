@@ -201,7 +201,7 @@ fn start_shard(
     shard::spawn(shard).map_err(|error| {
         let exit = match &error {
             StartError::Engine(_) => Exit::Unavailable,
-            StartError::Buffers(_) | StartError::Thread(_) => Exit::System,
+            StartError::Buffers(_) | StartError::Tables(_) | StartError::Thread(_) => Exit::System,
             StartError::Counters(..) => Exit::CannotCreate,
         };
         Failure::new(exit, error)

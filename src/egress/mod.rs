@@ -131,6 +131,12 @@ pub struct Egress {
 }
 
 impl Egress {
+    /// Memory that queues and limits of this configuration take at most.
+    pub fn bytes(config: &Config) -> usize {
+        let queues: usize = config.classes.iter().map(|class| Queue::bytes(class.depth)).sum();
+        queues + Shaper::bytes(&config.limits, config.sessions_max)
+    }
+
     /// Empty queues. `seed` keys the hashes whose inputs strangers choose.
     ///
     /// # Panics

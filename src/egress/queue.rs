@@ -35,6 +35,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Memory of a queue of this depth.
+    pub(super) const fn bytes(depth: usize) -> usize {
+        depth * size_of::<Option<Waiting>>() + depth.next_power_of_two() * size_of::<u32>()
+    }
+
     pub(super) fn new(depth: usize, keyed: Keyed) -> Self {
         assert!(depth > 0 && depth < NONE as usize, "ring places are u32");
         let ring = (0..depth).map(|_| None).collect();

@@ -140,6 +140,12 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
+    /// Memory at most, for so many sessions.
+    pub(super) fn bytes(limits: &Limits, sessions_max: usize) -> usize {
+        let sets = limits.prefixes.div_ceil(WAYS).next_power_of_two();
+        sessions_max * size_of::<Bucket>() + sets * size_of::<[(Prefix, Bucket); WAYS]>()
+    }
+
     pub(super) fn new(limits: &Limits, sessions_max: usize, keyed: Keyed) -> Self {
         let policy = |rate: &Rate| (!rate.is_unlimited()).then(|| Policy::new(rate, limits));
         Self {

@@ -190,6 +190,12 @@ pub struct Table {
 }
 
 impl Table {
+    /// Memory that a table of this configuration reserves.
+    pub fn bytes(config: &Config) -> usize {
+        let candidates = CANDIDATES_MAX * size_of::<Candidate>();
+        config.entries_max * size_of::<Stored>() + Trie::bytes(config.entries_max) + candidates
+    }
+
     /// An empty table.
     ///
     /// # Panics

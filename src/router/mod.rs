@@ -120,6 +120,15 @@ impl Config {
 }
 
 impl<T: Tunnel> Router<T> {
+    /// Memory that the tables of this configuration take. Whoever cannot have it would be ended
+    /// by the constructors, which do not ask.
+    pub fn bytes(config: &Config) -> usize {
+        let sessions = config.tunnel.sessions_max as usize;
+        let peers = Peers::bytes(sessions) + Wheel::bytes(sessions) + limits::RX_SLOT_BYTES;
+        let kept = Sessions::<T>::bytes(&config.tunnel) + Table::bytes(&config.table);
+        peers + kept + Egress::bytes(&config.egress)
+    }
+
     /// A router with empty tables that writes into slots of `pool`.
     pub fn new(
         config: Config,

@@ -70,6 +70,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// Memory of so many.
+    pub(super) const fn bytes(capacity: usize) -> usize {
+        capacity * size_of::<Peer>()
+    }
+
     pub(super) fn new(capacity: usize) -> Self {
         Self { slots: vec![Peer::anonymous(0); capacity] }
     }

@@ -22,6 +22,9 @@ use crate::time::{Moment, Now};
 use crate::tunnel::Secrets;
 use crate::tunnel::wireguard::WireGuard;
 
+/// For what is not a table: stacks, the admin listener, the first sessions.
+const SPARE_BYTES: usize = 16 << 20;
+
 /// The port of a shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PortConfig {
@@ -63,6 +66,8 @@ pub enum StartError {
     Engine(Reason),
     /// The buffers could not be mapped.
     Buffers(io::Error),
+    /// There is not so much memory, in bytes, for the tables.
+    Tables(usize),
     /// The counter file could not be made.
     Counters(PathBuf, io::Error),
     /// The system gave no thread.
@@ -74,6 +79,12 @@ impl fmt::Display for StartError {
         match self {
             Self::Engine(reason) => write!(f, "io/engine = io_uring is not to be had: {reason}"),
             Self::Buffers(error) => write!(f, "cannot map the packet buffers: {error}"),
+            Self::Tables(bytes) => write!(
+                f,
+                "no memory for the tables, {} MiB: wireguard/sessions_max, overlay/entries_max and \
+                 admission/table_entries set their size",
+                bytes >> 20
+            ),
             Self::Counters(path, error) => write!(f, "counter file {}: {error}", path.display()),
             Self::Thread(error) => write!(f, "cannot start the shard's thread: {error}"),
         }
@@ -213,6 +224,15 @@ fn main(
     }
 }
 
+/// Makes sure that so much memory is to be had: asks for all of it, and gives it back untouched.
+fn reserve(bytes: usize) -> Result<(), StartError> {
+    let mut space: Vec<u8> = Vec::new();
+    let got = space.try_reserve_exact(bytes.saturating_add(SPARE_BYTES));
+    // Memory that nobody looks at need not be asked for at all.
+    std::hint::black_box(&mut space);
+    got.map_err(|_| StartError::Tables(bytes))
+}
+
 fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError> {
     if let Some(id) = config.cpu
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
@@ -238,6 +258,7 @@ fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError
     let mut secrets = Secrets { cookies: config.cookie_secret, seed: [0; 32] };
     getrandom::getrandom(&mut secrets.seed)
         .map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;
+    reserve(Router::<WireGuard>::bytes(&config.router))?;
     let sessions = config.router.tunnel.sessions_max as usize;
     let tunnel = WireGuard::new(config.identity.wg_secret().clone(), sessions);
     let router = Router::new(config.router, config.identity, tunnel, packets, counters, &secrets);

@@ -17,6 +17,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Memory of a table for so many addresses.
+    pub(super) const fn bytes(entries: usize) -> usize {
+        entries.div_ceil(WAYS).next_power_of_two() * size_of::<[(u64, Moment); WAYS]>()
+    }
+
     pub(super) fn new(entries: usize, keyed: Keyed) -> Self {
         let sets = entries.div_ceil(WAYS).next_power_of_two();
         Self { keyed, sets: vec![[(0, Moment::START); WAYS]; sets].into_boxed_slice() }

@@ -19,6 +19,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Memory of lanes of this depth.
+    pub(super) const fn bytes(depth: usize) -> usize {
+        3 * depth * size_of::<Waiting>()
+    }
+
     pub(super) fn new(depth: usize) -> Self {
         Self { lanes: std::array::from_fn(|_| VecDeque::with_capacity(depth)), depth }
     }

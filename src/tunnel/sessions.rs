@@ -70,7 +70,30 @@ pub struct Sessions<T> {
     stats: Stats,
 }
 
+/// Addresses that are remembered beside so many sessions.
+fn known_entries(slots: usize) -> usize {
+    (2 * slots).max(64)
+}
+
 impl<T: Tunnel> Sessions<T> {
+    /// Memory that the tables take before there is any session, the engine's without its states.
+    pub fn bytes(config: &Config) -> usize {
+        let slots = config.sessions_max as usize;
+        let listed = slots * (size_of::<Slot>() + 2 * size_of::<u32>() + size_of::<usize>());
+        // A hash map is at most 7/8 full, has a power of two of places and a byte more for each.
+        let places = (slots * 8 / 7 + 1).next_power_of_two();
+        let by_key = places * (size_of::<(WgKey, u32)>() + 1);
+        let evicted = EVICTIONS_MAX * size_of::<(SessionRef, WgKey)>();
+        let waiting = Pending::bytes(config.handshake_queue) + evicted;
+        let known = Known::bytes(known_entries(slots));
+        listed
+            + by_key
+            + waiting
+            + known
+            + Wheel::bytes(slots)
+            + Admission::bytes(&config.admission)
+    }
+
     /// No sessions yet, for the router with this WireGuard public key.
     ///
     /// # Panics
@@ -83,7 +106,7 @@ impl<T: Tunnel> Sessions<T> {
         let mut rng = ChaCha12Rng::from_seed(secrets.seed);
         let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
         let by_key = HashMap::with_capacity_and_hasher(slots, keyed());
-        let known = Known::new((2 * slots).max(64), keyed());
+        let known = Known::new(known_entries(slots), keyed());
         let admission_rng = ChaCha12Rng::from_rng(&mut rng).expect("ChaCha never fails");
         Self {
             engine,

@@ -241,6 +241,35 @@ fn whatever_is_wrong_at_start_leaves_nothing_behind() {
 }
 
 #[test]
+fn tables_beyond_the_memory_there_is_are_an_error_and_no_crash() {
+    let place = Place::new("memory");
+    // What has the tables fails at the key file instead, the step after.
+    let args = ["run", "--config", "config", "--identity", "no/such/key"];
+    let under = |limit: u32, set: &str| {
+        let args = [&args[..], &PORTS, &["--set", set]].concat();
+        let mut limited = Command::new("sh");
+        let router = place.command(&[]);
+        limited.args(["-c", &format!("ulimit -v {limit}; exec \"$0\" \"$@\"")]);
+        limited.arg(router.get_program()).args(args).env_clear().current_dir(place.path(""));
+        limited.env("RUNTIME_DIRECTORY", place.path("run")).env("PATH", "/usr/bin:/bin");
+        let outcome = Outcome::of(&mut limited);
+        assert!(place.files().is_empty(), "{limit} left {:?}", place.files());
+        outcome
+    };
+    for set in ["overlay/entries_max=4194304", "wireguard/sessions_max=1048576"] {
+        let least = under(400_000, set);
+        assert_eq!(least.code, 71, "{least:?}");
+        let told = "molia-router: no memory for the tables, ";
+        assert!(least.stderr.starts_with(told) && least.stderr.lines().count() == 1, "{least:?}");
+        for limit in (450_000..2_400_000).step_by(150_000) {
+            let outcome = under(limit, set);
+            assert!(matches!(outcome.code, 71 | 73), "{set} {limit}: {outcome:?}");
+        }
+        assert_eq!(under(6_000_000, set).code, 73);
+    }
+}
+
+#[test]
 fn a_key_that_others_can_read_keeps_it_from_starting() {
     let place = Place::new("run-mode");
     place.run(&["keygen", "--out", "config/identity.key"]).ok();

@@ -22,6 +22,11 @@ pub(super) struct Trie {
 }
 
 impl Trie {
+    /// Memory of a trie for so many entries.
+    pub(super) const fn bytes(entries_max: usize) -> usize {
+        buckets_max(entries_max) * (size_of::<Bucket>() + size_of::<[u32; 2]>())
+    }
+
     /// A single empty bucket, with space reserved for all there may be.
     pub(super) fn new(entries_max: usize) -> Self {
         let buckets_max = buckets_max(entries_max);
