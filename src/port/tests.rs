@@ -50,6 +50,8 @@ fn the_choice_is_kept_or_refused_with_a_reason() {
     assert_eq!(port.achieved().engine, Engine::Mmsg);
     assert_eq!(port.achieved().reason(Feature::IoUring), Some(Reason::Disabled));
     let auto = open(EngineChoice::Auto, TxMode::Auto).unwrap();
+    // What nobody asked for is not missing.
+    assert_eq!(auto.achieved().reason(Feature::RegisteredBuffers), None);
     match open(EngineChoice::IoUring, TxMode::Auto) {
         Ok(port) => {
             assert_eq!(port.achieved().engine, Engine::IoUring);

@@ -38,53 +38,49 @@ features! {
     Dscp "dscp",
 }
 
-/// Why something is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Switched off by configuration.
-    Disabled,
-    /// The kernel has no such thing yet; it came with the version named.
-    Kernel(&'static str),
-    /// `kernel.io_uring_disabled` is 2.
-    Sysctl,
-    /// `kernel.io_uring_disabled` is 1 and we are not in its group.
-    SysctlGroup,
-    /// Refused without a sysctl saying so: a seccomp filter (containers) or a security module.
-    Seccomp,
-    /// `RLIMIT_MEMLOCK` is too small.
-    Memlock,
-    /// Receive slots are smaller than a coalesced run.
-    SlotSize,
-    /// Nothing in use would gain from it.
-    Unused,
-    /// The kernel copies all the same.
-    Copied,
-    /// The device or path refused it at run time, with this error number.
-    Refused(i32),
-    /// It worked and then broke, with this error number.
-    Broke(i32),
-    /// Any other error number.
-    Errno(i32),
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident $(($detail:ty))? $label:literal,)*) => {
+        /// Why something is missing.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])* $variant $(($detail))?,)*
+        }
+
+        impl Reason {
+            /// Every value of the `reason` label.
+            pub const LABELS: &[&'static str] = &[$($label),*];
+
+            /// Value of the `reason` label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant { .. } => $label,)* }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// Value of the `reason` label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Disabled => "disabled",
-            Self::Kernel(_) => "kernel",
-            Self::Sysctl => "sysctl",
-            Self::SysctlGroup => "sysctl_group",
-            Self::Seccomp => "seccomp",
-            Self::Memlock => "memlock",
-            Self::SlotSize => "slot_size",
-            Self::Unused => "unused",
-            Self::Copied => "copied",
-            Self::Refused(_) => "refused",
-            Self::Broke(_) => "broke",
-            Self::Errno(_) => "errno",
-        }
-    }
+reasons! {
+    /// Switched off by configuration.
+    Disabled "disabled",
+    /// The kernel has no such thing yet; it came with the version named.
+    Kernel(&'static str) "kernel",
+    /// `kernel.io_uring_disabled` is 2.
+    Sysctl "sysctl",
+    /// `kernel.io_uring_disabled` is 1 and we are not in its group.
+    SysctlGroup "sysctl_group",
+    /// Refused without a sysctl saying so: a seccomp filter (containers) or a security module.
+    Seccomp "seccomp",
+    /// `RLIMIT_MEMLOCK` is too small.
+    Memlock "memlock",
+    /// Receive slots are smaller than a coalesced run.
+    SlotSize "slot_size",
+    /// The kernel copies all the same.
+    Copied "copied",
+    /// The device or path refused it at run time, with this error number.
+    Refused(i32) "refused",
+    /// It worked and then broke, with this error number.
+    Broke(i32) "broke",
+    /// Any other error number.
+    Errno(i32) "errno",
 }
 
 impl fmt::Display for Reason {
@@ -102,7 +98,6 @@ impl fmt::Display for Reason {
             }
             Self::Memlock => f.write_str("RLIMIT_MEMLOCK too small (raise LimitMEMLOCK=)"),
             Self::SlotSize => f.write_str("receive slots smaller than a coalesced run"),
-            Self::Unused => f.write_str("nothing in use would gain from it"),
             Self::Copied => f.write_str("the kernel copies all the same"),
             Self::Refused(errno) => write!(f, "refused by the device: {}", os(errno)),
             Self::Broke(errno) => write!(f, "broke while running: {}", os(errno)),

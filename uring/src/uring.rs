@@ -130,10 +130,9 @@ impl UringEngine {
             registered_buffers: kernel.zero_copy.registered(),
             missing,
         };
-        match kernel.zero_copy.off() {
-            Some(Reason::Disabled) => achieved.miss(Feature::RegisteredBuffers, Reason::Unused),
-            Some(reason) => achieved.miss(Feature::RegisteredBuffers, reason),
-            None => {}
+        // Nobody misses what was not asked for, and it is asked for only where it gains.
+        if let Some(reason) = kernel.zero_copy.off().filter(|reason| *reason != Reason::Disabled) {
+            achieved.miss(Feature::RegisteredBuffers, reason);
         }
         let mut engine = Self {
             kernel,
