@@ -28,6 +28,7 @@ use bufpool::Cells;
 
 use crate::drops::Drop;
 use crate::egress::{Log2, QueueStats};
+use crate::identity;
 use crate::net::{Achieved, Feature, Stats};
 use crate::overlay::{Inserted, Refused};
 use crate::time::Now;
@@ -120,6 +121,7 @@ impl Counters {
         self.set(Id::Challenges, 0, stats.challenges);
         self.set(Id::Proofs, 0, stats.proved);
         self.set(Id::Keepalives, 0, stats.keepalives_sent);
+        self.set(Id::KeysLost, 0, stats.keys_lost);
     }
 
     /// Whether strangers must show a cookie now.
@@ -188,6 +190,12 @@ impl Counters {
         self.set(Id::QueueWait, wait + Log2::BUCKETS, stats.wait.sum_ns);
     }
 
+    /// Counts an identity binding that does not hold.
+    #[inline]
+    pub fn binding_refused(&self, reason: identity::Refused) {
+        self.add(Id::BindingRefused, reason as usize, 1);
+    }
+
     /// Publishes the socket.
     pub fn socket(&self, stats: &Stats) {
         let pairs = [
@@ -204,6 +212,8 @@ impl Counters {
         for (at, (_, n)) in errors.enumerate() {
             self.set(Id::SocketErrors, at, n);
         }
+        // Whatever the kernel does not take is lost, for whichever of the reasons above.
+        self.set(Id::Dropped, Drop::SendFailed as usize, stats.tx_errors.total());
         self.set(Id::SocketGsoSegments, 0, stats.tx_gso_segments);
         self.set(Id::SocketSyscalls, 0, stats.syscalls);
         self.set(Id::SocketKernelDropped, 0, stats.rx_kernel_drops);
@@ -245,7 +255,7 @@ impl Counters {
             self.set(Id::Offload, at, on.into());
         }
         for missing in &achieved.missing {
-            let reason = labels::missing_index(missing.reason.label());
+            let reason = labels::missing_index(missing.reason);
             let feature = Feature::ALL.iter().position(|feature| *feature == missing.feature);
             let series = feature.map(|at| at * labels::Axis::Missing.len() + reason);
             series.into_iter().for_each(|series| self.set(Id::Missing, series, 1));

@@ -70,5 +70,5 @@ drops! {
     SessionGone "session_gone" "its session ended while it waited",
     NoBuffer "no_buffer" "no free buffer",
     TooLarge "too_large" "answer that does not fit the path or the peer's limit",
-    SendFailed "send_failed" "the kernel refused it",
+    SendFailed "send_failed" "the kernel refused to send it; counted by the port, whose errors say why",
 }

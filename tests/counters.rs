@@ -1,11 +1,20 @@
 //! Counter files as their readers find them, and METRICS.md.
 
+mod support;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use molia_router::counters::layout::Id;
 use molia_router::counters::{Counters, CountersView, OpenError, docs, file_name};
+use molia_router::identity::Identity;
+use molia_router::wire::body::NegotiateReq;
+use molia_router::wire::{Header, Kind};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use support::Bench;
 
 fn path(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("molia-{name}-{}", std::process::id()));
@@ -59,6 +68,24 @@ fn readers_refuse_what_they_do_not_know() {
     assert!(matches!(CountersView::open(&path), Err(OpenError::OtherVersion)));
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
     assert!(matches!(CountersView::open(&path), Err(OpenError::Io(_))));
+}
+
+#[test]
+fn a_router_tells_why_it_refuses_a_binding() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer("192.0.2.1:1000");
+    bench.connect(&mut peer);
+    // Signed rightly, for the key of another session.
+    let stranger = Identity::generate(&mut ChaCha20Rng::seed_from_u64(5));
+    let binding = Some(stranger.binding(0, u64::from(u32::MAX)));
+    let request = NegotiateReq { binding, ..NegotiateReq::default() };
+    let header = Header::request(Kind::NegotiateReq, 1);
+    let sealed = peer.seal(header, |body| request.write(body));
+    let sent = bench.deliver(peer.path(), &sealed);
+    assert_eq!(peer.open(&sent[0].1), Kind::Error.id());
+    let snapshot = bench.router.counters().snapshot();
+    assert_eq!(snapshot.value(Id::BindingRefused, &["wrong_key"]), Some(1));
+    assert_eq!(snapshot.total(Id::BindingRefused), 1);
 }
 
 #[test]

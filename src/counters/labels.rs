@@ -1,7 +1,8 @@
 //! The bounded sets of label values. Never a peer, never an address.
 
 use crate::drops::Drop;
-use crate::net::{Engine, ErrorKind, Feature, TxMode};
+use crate::identity;
+use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
 use crate::wire::code::Code;
 use crate::wire::kind::{Class, Kind};
 
@@ -26,6 +27,8 @@ pub enum Axis {
     Decrypt,
     /// Received or sent.
     Direction,
+    /// Why an identity binding is refused.
+    Binding,
     /// What a socket refuses.
     SocketError,
     /// Kinds of buffers.
@@ -67,21 +70,6 @@ const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", 
 const IO: [(Engine, &str); 2] = [(Engine::IoUring, "io_uring"), (Engine::Mmsg, "recvmmsg")];
 const TX: [TxMode; 2] = [TxMode::Sendmmsg, TxMode::Uring];
 const OFFLOADS: [&str; 4] = ["gro", "gso", "registered_file", "registered_buffers"];
-/// Labels of [`crate::net::Reason`].
-const MISSING: [&str; 11] = [
-    "disabled",
-    "kernel",
-    "sysctl",
-    "sysctl_group",
-    "seccomp",
-    "memlock",
-    "slot_size",
-    "refused",
-    "broke",
-    "errno",
-    "other",
-];
-
 /// Position of an engine among the values of [`Axis::Io`].
 pub(super) fn io_index(engine: Engine) -> usize {
     IO.iter().position(|(known, _)| *known == engine).unwrap_or(0)
@@ -92,9 +80,10 @@ pub(super) fn tx_index(tx: TxMode) -> usize {
     TX.iter().position(|known| *known == tx).unwrap_or(0)
 }
 
-/// Position of a reason's label among the values of [`Axis::Missing`].
-pub(super) fn missing_index(label: &str) -> usize {
-    MISSING.iter().position(|known| *known == label).unwrap_or(MISSING.len() - 1)
+/// Position of a reason among the values of [`Axis::Missing`].
+pub(super) fn missing_index(reason: Reason) -> usize {
+    let found = Reason::LABELS.iter().position(|label| *label == reason.label());
+    found.expect("a reason's label is one of them")
 }
 
 impl Axis {
@@ -102,7 +91,9 @@ impl Axis {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Class => "class",
-            Self::Reason | Self::QueueDrop | Self::Policed | Self::Missing => "reason",
+            Self::Reason | Self::QueueDrop | Self::Policed | Self::Binding | Self::Missing => {
+                "reason"
+            }
             Self::Type => "type",
             Self::Code => "code",
             Self::Handshake | Self::Decrypt | Self::Insert => "result",
@@ -129,13 +120,14 @@ impl Axis {
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
             Self::Direction => DIRECTIONS.len(),
+            Self::Binding => identity::Refused::ALL.len(),
             Self::SocketError => ErrorKind::ALL.len(),
             Self::Pool => POOLS.len(),
             Self::Insert => INSERTS.len(),
             Self::Io => IO.len(),
             Self::Tx => TX.len(),
             Self::Feature => Feature::ALL.len(),
-            Self::Missing => MISSING.len(),
+            Self::Missing => Reason::LABELS.len(),
             Self::Offload => OFFLOADS.len(),
         }
     }
@@ -156,13 +148,14 @@ impl Axis {
             Self::Handshake => or_ok(&HANDSHAKE_DROPS),
             Self::Decrypt => or_ok(&DECRYPT_DROPS),
             Self::Direction => DIRECTIONS[index],
+            Self::Binding => identity::Refused::ALL[index].label(),
             Self::SocketError => ErrorKind::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],
             Self::Io => IO[index].1,
             Self::Tx => TX[index].label(),
             Self::Feature => Feature::ALL[index].label(),
-            Self::Missing => MISSING[index],
+            Self::Missing => Reason::LABELS[index],
             Self::Offload => OFFLOADS[index],
         }
     }

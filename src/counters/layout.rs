@@ -150,7 +150,7 @@ metrics! {
     PoolBuffers = "molia_pool_buffers" GAUGE, [Pool], "Buffers of the pool.";
     PoolFree = "molia_pool_free_buffers" GAUGE, [Pool], "Buffers that nobody holds.";
     // Drops.
-    Dropped = "molia_dropped_packets_total" COUNTER, [Reason], "Datagrams and messages dropped, whatever the stage.";
+    Dropped = "molia_dropped_packets_total" COUNTER, [Reason], "Datagrams and messages dropped, whatever the stage; send_failed is the sum of molia_socket_errors_total for sending.";
     // Queues.
     QueueDepth = "molia_queue_depth" GAUGE, [Class], "Frames waiting.";
     QueueHighWater = "molia_queue_depth_max" GAUGE, [Class], "Most frames that ever waited.";
@@ -163,8 +163,8 @@ metrics! {
     QueuePoliced = "molia_queue_policed_packets_total" COUNTER, [Class, Policed], "Frames refused because their peer or prefix is above its rate: that peer's doing, so not among the drops.";
     QueueWait = "molia_queue_wait_seconds" Type::Seconds, [Class], "How long sent frames waited.";
     // WireGuard.
-    Handshakes = "molia_wg_handshakes_total" COUNTER, [Handshake], "Initiations by outcome; those that got a cookie instead are counted there.";
-    CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations under load that were answered with a cookie.";
+    Handshakes = "molia_wg_handshakes_total" COUNTER, [Handshake], "Initiations by outcome. Those over a rate or a budget are also in molia_wg_cookie_replies_total if they were answered with a cookie; those that only lacked one under load are there alone.";
+    CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations answered with a cookie: those of strangers under load, and those without a cookie whose address or prefix used up its rate or that no longer fit the queue.";
     UnderLoad = "molia_wg_under_load" GAUGE, [], "1 while strangers must show a cookie.";
     Decrypts = "molia_wg_decrypt_packets_total" COUNTER, [Decrypt], "Data messages of known sessions by outcome.";
     Sessions = "molia_wg_sessions" GAUGE, [], "Live sessions.";
@@ -174,11 +174,13 @@ metrics! {
     Challenges = "molia_wg_path_challenges_total" COUNTER, [], "Challenges sent to unproven addresses.";
     Proofs = "molia_wg_path_proofs_total" COUNTER, [], "Challenges answered.";
     Keepalives = "molia_wg_keepalives_sent_total" COUNTER, [], "Keepalives sent.";
+    KeysLost = "molia_wg_keys_lost_total" COUNTER, [], "Sessions begun anew because the key they should have had was gone: a fault of the router, never of a peer.";
     // Messages.
     Received = "molia_message_received_total" COUNTER, [Type], "Messages received, before they are judged.";
     MessageDropped = "molia_message_dropped_total" COUNTER, [Type], "Messages received and dropped, or whose answer was.";
     Sent = "molia_message_sent_total" COUNTER, [Type], "Messages sealed and handed to the port.";
     Errors = "molia_message_errors_sent_total" COUNTER, [Code], "ERROR answers sent.";
+    BindingRefused = "molia_binding_refused_total" COUNTER, [Binding], "Identity bindings in NEGOTIATE that do not hold; answered with ERROR unauthorized.";
     // Overlay.
     Peers = "molia_overlay_peers" GAUGE, [], "Peers in the routing table.";
     Buckets = "molia_overlay_buckets" GAUGE, [], "Buckets of the routing table.";

@@ -222,6 +222,7 @@ fn what_a_port_achieved_is_told_until_it_changes() {
 
 #[test]
 fn every_reason_for_what_is_missing_has_a_label() {
+    // One of each; the list of labels is made with the type.
     let reasons = [
         Reason::Disabled,
         Reason::Kernel("6.0"),
@@ -230,13 +231,19 @@ fn every_reason_for_what_is_missing_has_a_label() {
         Reason::Seccomp,
         Reason::Memlock,
         Reason::SlotSize,
+        Reason::Copied,
         Reason::Refused(5),
         Reason::Broke(5),
         Reason::Errno(5),
     ];
+    assert_eq!(reasons.map(Reason::label), Reason::LABELS, "every reason, each with its own label");
     for reason in reasons {
-        let index = labels::missing_index(reason.label());
-        assert_eq!(labels::Axis::Missing.value(index), reason.label());
+        let counters = Counters::anonymous(0).unwrap();
+        let missing = vec![Missing { feature: Feature::ZeroCopy, reason }];
+        counters.port(&Achieved { missing, ..achieved() });
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.value(Id::Missing, &["zero_copy", reason.label()]), Some(1));
+        assert_eq!(snapshot.total(Id::Missing), 1, "{reason:?} under its own name only");
     }
 }
 
@@ -259,12 +266,25 @@ fn every_drop_has_its_counter_and_its_result() {
     assert_eq!(snapshot.total(Id::Handshakes), sum(&HANDSHAKE_DROPS));
     assert_eq!(snapshot.total(Id::Decrypts), sum(&DECRYPT_DROPS));
     assert_eq!(snapshot.value(Id::Decrypts, &["bad_tag"]), Some(times(Drop::BadTag)));
-    counters.tunnel(&tunnel::Stats { handshakes: 1, ..Default::default() });
+    counters.tunnel(&tunnel::Stats { handshakes: 1, keys_lost: 3, ..Default::default() });
     counters.decrypt_ok();
     let snapshot = counters.snapshot();
     assert_eq!(snapshot.value(Id::Handshakes, &["ok"]), Some(1));
     assert_eq!(snapshot.value(Id::Decrypts, &["ok"]), Some(1));
+    assert_eq!(snapshot.value(Id::KeysLost, &[]), Some(3));
     assert_eq!(snapshot.value(Id::Decrypts, &["no such result"]), None);
+}
+
+#[test]
+fn every_refusal_of_a_binding_has_its_counter() {
+    let counters = Counters::anonymous(0).unwrap();
+    for (times, &refused) in (1..).zip(identity::Refused::ALL) {
+        (0..times).for_each(|_| counters.binding_refused(refused));
+    }
+    let snapshot = counters.snapshot();
+    for (times, refused) in (1..).zip(identity::Refused::ALL) {
+        assert_eq!(snapshot.value(Id::BindingRefused, &[refused.label()]), Some(times));
+    }
 }
 
 #[test]
@@ -343,6 +363,9 @@ fn a_socket_is_published_as_it_is() {
     assert_eq!(received.map(|id| value(id, &[])), [5, 6, 7]);
     assert_eq!([Id::SocketStarved, Id::SocketRearms].map(|id| value(id, &[])), [8, 9]);
     assert_eq!((value(Id::SocketGsoSegments, &[]), snapshot.total(Id::SocketErrors)), (105, 120));
+    // Refused by the kernel is dropped, whichever way it was refused; receiving loses nothing.
+    assert_eq!(value(Id::Dropped, &["send_failed"]), 110);
+    assert_eq!(snapshot.total(Id::Dropped), 110);
     let both = [Id::SocketSyscalls, Id::SocketWakes, Id::SocketOverflows];
     assert_eq!(both.map(|id| value(id, &[])), [201, 202, 203]);
 }

@@ -80,8 +80,10 @@ impl<T: Tunnel> Router<T> {
         if !verifications.take(now.at, &VERIFICATIONS, 1) {
             return Err(Code::RateLimited);
         }
-        let peer_id =
-            identity::verify(binding, &key, now.unix_s()).map_err(|_refused| Code::Unauthorized)?;
+        let peer_id = identity::verify(binding, &key, now.unix_s()).map_err(|refused| {
+            self.outbox.counters.binding_refused(refused);
+            Code::Unauthorized
+        })?;
         self.identity_ended(session);
         self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
         self.await_end(now, session.slot, binding.not_after_unix_s);
