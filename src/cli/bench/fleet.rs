@@ -25,7 +25,7 @@ use crate::wire;
 use crate::wire::kind::Kind;
 
 /// Datagrams on their way at a time, unless socket buffers are smaller.
-pub(super) const BURST: usize = 256;
+const BURST: usize = 256;
 /// Datagrams of a flow in a row, where offloads may coalesce them.
 pub(super) const TRAIN: usize = 8;
 /// One answer in so many is opened.

@@ -6,31 +6,36 @@
 //! what is to be measured. Only the CPU time of the server's own thread counts.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use bufpool::Hugepages;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
+use tuning::{Layers, Values};
 
-use crate::bucket::Rate;
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::ids::WgKey;
-use crate::port::{
-    Achieved, Engine, EngineChoice, EngineConfig, Socket, SocketConfig, prefer_batches,
-};
-use crate::router::Router;
+use crate::port::{Achieved, Engine, EngineChoice, Socket, SocketConfig, prefer_batches};
+use crate::router::{self, Router};
 use crate::shard::{self, Handle, PortConfig, ShardConfig};
 use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
-use crate::{admission, egress, router};
 
-use super::fleet::BURST;
 use super::floor::{self, Floor};
 
-/// Receive slots of a server; twice what is posted to the kernel.
-const RECEIVE_SLOTS: usize = 64;
-/// Nobody reaches this.
-const UNLIMITED: Rate = Rate::new(1_000_000_000, 1_000_000_000);
+/// What a server of the bench is told beyond the defaults. Every limit is there, is looked at for
+/// every datagram, and is never reached.
+const SETTINGS: [&str; 8] = [
+    "limits/peer_pps=100000000",
+    "limits/peer_bps=400000000000",
+    "limits/prefix_pps=100000000",
+    "limits/prefix_bps=400000000000",
+    "admission/address_pps=100000000",
+    "admission/address_burst=65536",
+    "admission/prefix_pps=100000000",
+    "wireguard/cookie_threshold_pps=100000000",
+];
 
 /// Engines in the order of the table.
 pub(super) const ENGINES: [EngineChoice; 2] = [EngineChoice::IoUring, EngineChoice::Mmsg];
@@ -60,12 +65,7 @@ impl Server {
     ) -> Result<Self, String> {
         let identity = Arc::new(Identity::generate(&mut random()?));
         let key = identity.wg_key();
-        let port = PortConfig {
-            engine,
-            sizes: EngineConfig::default(),
-            receive_slots: RECEIVE_SLOTS,
-            hugepages: Hugepages::Auto,
-        };
+        let port = PortConfig { engine, ..config().port() };
         let mut cookie_secret = [0; 32];
         random()?.fill_bytes(&mut cookie_secret);
         let config = ShardConfig {
@@ -114,38 +114,29 @@ impl Drop for Server {
 
 /// A floor server on the same kind of port.
 pub(super) fn floor(cpu: usize, engine: EngineChoice, offloads: bool) -> Result<Floor, String> {
-    Floor::start(floor::Config {
-        cpu,
-        socket: socket(offloads)?,
-        engine,
-        sizes: EngineConfig::default(),
-        receive_slots: RECEIVE_SLOTS,
-    })
+    let PortConfig { sizes, receive_slots, .. } = config().port();
+    Floor::start(floor::Config { cpu, socket: socket(offloads)?, engine, sizes, receive_slots })
+}
+
+/// What `run` would serve with, but for [`SETTINGS`].
+fn config() -> Config {
+    let sets = SETTINGS.map(str::to_owned);
+    let values = Values::load(&Layers { sets: &sets, ..Layers::default() });
+    let values = values.expect("the bench's settings are allowed ones");
+    Config { values, directory: PathBuf::new(), identity: PathBuf::new() }
 }
 
 /// A router that drops nothing for being too fast.
 pub(super) fn unlimited() -> router::Config {
-    let mut config = router::Config::default();
-    config.tunnel.admission = admission::Config {
-        cookie_threshold_pps: 1_000_000_000,
-        address: UNLIMITED,
-        prefix: UNLIMITED,
-        ..admission::Config::default()
-    };
-    config.tunnel.handshakes_per_turn = 64;
-    config.tunnel.handshake_queue = 2 * BURST;
-    config.egress.limits.peer = egress::Rate { packets_per_s: None, bits_per_s: None };
-    config.egress.limits.prefix = egress::Rate { packets_per_s: None, bits_per_s: None };
-    config
+    config().router()
 }
 
 fn socket(offloads: bool) -> Result<Socket, String> {
     let config = SocketConfig {
-        rcvbuf_bytes: 8 << 20,
-        sndbuf_bytes: 4 << 20,
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
         gro: offloads,
         gso: offloads,
-        ..SocketConfig::new((Ipv4Addr::LOCALHOST, 0).into())
+        ..config().socket()
     };
     Socket::bind(&config).map_err(|error| format!("opening a socket: {error}"))
 }
@@ -187,4 +178,31 @@ fn runs(achieved: &Achieved, engine: EngineChoice, offloads: bool) -> bool {
         EngineChoice::Mmsg => achieved.engine == Engine::Mmsg,
     };
     same_engine && achieved.gro == offloads && achieved.gso == offloads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is measured is what runs: the defaults, with the limits raised and none removed.
+    #[test]
+    fn the_bench_serves_as_a_router_does() {
+        let defaults = Config {
+            values: Values::default(),
+            directory: PathBuf::new(),
+            identity: PathBuf::new(),
+        };
+        let (ours, theirs) = (config(), &defaults);
+        assert_eq!(format!("{:?}", ours.port()), format!("{:?}", theirs.port()));
+        assert_eq!(format!("{:?}", ours.socket()), format!("{:?}", theirs.socket()));
+        let set = ours.values.differences().len();
+        assert_eq!(set, SETTINGS.len(), "each differs from its default");
+        let (mut ours, theirs) = (ours.router(), theirs.router());
+        for rate in [ours.egress.limits.peer, ours.egress.limits.prefix] {
+            assert!(rate.packets_per_s.is_some() && rate.bits_per_s.is_some(), "{rate:?}");
+        }
+        ours.egress.limits = theirs.egress.limits;
+        ours.tunnel.admission = theirs.tunnel.admission;
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
 }
