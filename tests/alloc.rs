@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::env;
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ impl Served {
         let port = match AnyPort::open(engine, socket, EngineConfig::default(), pool.unwrap()) {
             Ok(port) => port,
             Err(reason) => {
+                assert!(env::var_os("MOLIA_REQUIRE_URING").is_none(), "{engine:?}: {reason}");
                 eprintln!("SKIPPED {engine:?}: {reason}");
                 return None;
             }

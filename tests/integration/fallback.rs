@@ -11,6 +11,9 @@ use super::server::Server;
 /// Set in the runs below, to the way in which io_uring is forbidden.
 const FORBIDDEN: &str = "MOLIA_TEST_WITHOUT_URING";
 
+/// Set where a machine without io_uring, or without the means to forbid it, is a failure.
+const REQUIRED: &str = "MOLIA_REQUIRE_URING";
+
 /// The helper that forbids io_uring to a program, built with the tests of the whole workspace.
 fn helper() -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
@@ -23,6 +26,7 @@ fn pass_without_uring(how: &str) {
         return;
     }
     let Some(helper) = helper() else {
+        assert!(env::var_os(REQUIRED).is_none(), "examples/without_uring is not built");
         eprintln!("SKIPPED: examples/without_uring is not built; cargo test --workspace does");
         return;
     };
@@ -30,6 +34,7 @@ fn pass_without_uring(how: &str) {
         .arg(format!("--{how}"))
         .arg(env::current_exe().unwrap())
         .env(FORBIDDEN, how)
+        .env_remove(REQUIRED)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

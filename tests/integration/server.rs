@@ -1,12 +1,13 @@
 //! A shard in this process, on loopback.
 
+use std::env;
 use std::sync::Arc;
 
 use molia_router::bucket::Rate;
 use molia_router::client::link::{Host, Link};
 use molia_router::client::{Client, Options};
 use molia_router::identity::Identity;
-use molia_router::port::{Achieved, EngineChoice, Socket, SocketConfig};
+use molia_router::port::{Achieved, Engine, EngineChoice, Socket, SocketConfig};
 use molia_router::router::Config;
 use molia_router::shard::{self, Handle, PortConfig, ShardConfig, StartError};
 use rand_chacha::ChaCha20Rng;
@@ -16,6 +17,10 @@ use rand_core::SeedableRng;
 pub(crate) fn on_every_engine(test: impl Fn(&Server)) {
     for engine in [EngineChoice::Auto, EngineChoice::Mmsg] {
         let server = Server::start(engine, "127.0.0.1:0").unwrap();
+        if engine == EngineChoice::Auto && env::var_os("MOLIA_REQUIRE_URING").is_some() {
+            let achieved = server.achieved();
+            assert_eq!(achieved.engine, Engine::IoUring, "{:?}", achieved.missing);
+        }
         test(&server);
         server.stop();
     }

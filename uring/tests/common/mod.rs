@@ -89,6 +89,7 @@ pub(crate) fn open_with(
     match UringEngine::new(socket, EngineConfig { tx, ..config }, pool) {
         Ok(engine) => Some(Box::new(engine)),
         Err(refused) => {
+            assert!(std::env::var_os("MOLIA_REQUIRE_URING").is_none(), "{}", refused.reason);
             eprintln!("skipped: no io_uring here: {}", refused.reason);
             None
         }
