@@ -1,4 +1,5 @@
-//! A shard: one pinned thread that owns a socket, its engine and a router.
+//! A shard: one thread that owns a socket, its engine and a router; pinned if `shards/cpus` names
+//! a CPU for it.
 //!
 //! [`Shard::turn`] is the whole loop on one page. Nothing in it blocks but the
 //! wait for datagrams, nothing allocates per datagram, and whatever a peer sends
