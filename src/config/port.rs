@@ -24,6 +24,9 @@ pub(super) fn port(values: &Values) -> PortConfig {
         rx_batch: values.size(Name::IoRxBatch),
         tx_batch: values.size(Name::IoTxBatch),
         tx: tx(values.choice(Name::IoTx)),
+        zero_copy_min_bytes: values
+            .number_or_word(Name::IoZerocopyMinBytes)
+            .and_then(|bytes| usize::try_from(bytes).ok()),
         ..EngineConfig::default()
     };
     PortConfig {

@@ -92,8 +92,8 @@ attributes! {
         "Receive buffers of a shard, 68 KiB each: room for a coalesced run.";
     IoHugepages "io/hugepages" Kind::Choice(&["auto", "off", "2M"]), "auto", Restart,
         "Pages behind the buffers; auto takes huge ones if the kernel has any to give.";
-    IoZerocopyMinBytes "io/zerocopy_min_bytes" or_max(bytes(1, 65_536)), "max", Reserved,
-        "Smallest send that goes without a copy.";
+    IoZerocopyMinBytes "io/zerocopy_min_bytes" or_max(bytes(1, 65_536)), "max", Restart,
+        "Smallest run that the ring sends without a copy, from registered buffers; io/tx = uring only.";
     IoNapiBusyPoll "io/napi_busy_poll_us" micros(0, 10_000), "0", Reserved,
         "Time to poll the network card before sleeping; 0 never polls.";
 
