@@ -14,7 +14,7 @@ use super::{Exit, Failure};
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// The router: molia://<peer id>@<host>:<port>?k=<key>, as `run` prints it
+    /// The router: its molia:// link, as `run` prints it
     pub link: Link,
     /// Show this identity (a key file of `keygen`); without it the session is anonymous
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! A shard: one thread that owns a socket, its engine and a router; pinned if `shards/cpus` names
 //! a CPU for it.
 //!
-//! [`Shard::turn`] is the whole loop on one page. Nothing in it blocks but the
+//! `Shard::turn` is the whole loop on one page. Nothing in it blocks but the
 //! wait for datagrams, nothing allocates per datagram, and whatever a peer sends
 //! is answered or counted. Only a port that cannot be repaired ends it.
 

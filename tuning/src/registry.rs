@@ -98,7 +98,7 @@ attributes! {
         "Time to poll the network card before sleeping; 0 never polls.";
 
     UdpListen "udp/listen" Kind::Address { off: false }, "[::]:7743", Restart,
-        "Address to serve; [::] serves IPv4 as well.";
+        "Address to serve; the IPv6 address :: serves IPv4 as well.";
     UdpAltPort "udp/alt_port" number(0, 65_535), "7744", Reserved,
         "Second port, for NAT behaviour tests; 0 is none.";
     UdpRcvbuf "udp/rcvbuf_bytes" bytes(4096, 1 << 30), "8M", Live,
