@@ -341,7 +341,7 @@ mod tests {
         for path in [place.clone(), path] {
             chmod(&path, 0o755);
         }
-        assert_eq!(find(&[place.clone()]).len(), 1);
+        assert_eq!(find(std::slice::from_ref(&place)).len(), 1);
         [place]
     }
 
