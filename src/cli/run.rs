@@ -8,6 +8,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -20,6 +22,7 @@ use crate::counters::text::BuildInfo;
 use crate::identity::Identity;
 use crate::port::{BufferSize, Socket};
 use crate::shard::{self, ShardConfig, StartError};
+use crate::time::Moment;
 
 use super::banner::Banner;
 use super::signals::{Signal, Signals};
@@ -170,9 +173,25 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+/// How long a router that has just ended may keep its port: the kernel takes a ring apart, and
+/// lets go of the socket in it, some time after the process is gone.
+const PREDECESSOR: Duration = Duration::from_millis(500);
+
 fn bind(config: &Config) -> Result<Socket, Failure> {
     let socket = config.socket();
-    Socket::bind(&socket).map_err(|error| {
+    let clock = Clock::start();
+    let bound = loop {
+        match Socket::bind(&socket) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && clock.moment().since(Moment::START) < PREDECESSOR =>
+            {
+                thread::park_timeout(PREDECESSOR / 50);
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|error| {
         let failure = Failure::io(format_args!("udp/listen = {}", socket.listen), &error);
         failure.hint("another address or port can be set: --set udp/listen=[::]:PORT")
     })

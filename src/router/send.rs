@@ -17,6 +17,9 @@ use super::{Request, Router, Source};
 /// Where a plaintext has its type: behind the shim and the version.
 const KIND_AT: usize = limits::SHIM_BYTES + 1;
 
+/// When to ask again for what a session may not have that often: signature checks.
+const RETRY_AFTER_MS: u32 = 250;
+
 /// Everything an answer needs on its way into the queues, apart from who asked.
 pub(super) struct Outbox {
     pub(super) egress: Egress,
@@ -94,7 +97,8 @@ impl<T: Tunnel> Router<T> {
 
     /// Answers `request` with ERROR.
     pub(super) fn refuse(&mut self, now: Now, request: &Request<'_>, code: Code, detail: u32) {
-        let error = Error { code, reason: code.label(), retry_after_ms: 0, detail };
+        let retry_after_ms = if code == Code::RateLimited { RETRY_AFTER_MS } else { 0 };
+        let error = Error { code, reason: code.label(), retry_after_ms, detail };
         self.outbox.counters.error_sent(code);
         self.answer(now, request, Kind::Error, |body| error.write(body));
     }

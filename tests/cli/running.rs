@@ -165,6 +165,18 @@ fn two_routers_run_side_by_side_and_status_asks_which() {
 }
 
 #[test]
+fn a_router_that_ended_makes_way_for_the_next_one_at_once() {
+    let place = Place::new("restart");
+    let mut router = Router::start(&place, &[]);
+    for round in 0..6 {
+        let listen = format!("udp/listen={}", router.line("listen"));
+        router.signal(if round % 2 == 0 { "-TERM" } else { "-KILL" });
+        router.end();
+        router = Router::start(&place, &["--set", &listen]);
+    }
+}
+
+#[test]
 fn sigint_stops_it_as_well_and_sighup_does_not() {
     let place = Place::new("signals");
     let router = Router::start(&place, &[]);
