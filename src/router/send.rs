@@ -103,27 +103,34 @@ impl<T: Tunnel> Router<T> {
         self.answer(now, request, Kind::Error, |body| error.write(body));
     }
 
-    /// Sends what the queues hold, as long as there are slots to seal into; what is left waits.
+    /// Sends what the queues hold.
     pub fn transmit(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
-        while !self.outbox.egress.is_empty() {
-            let Some(mut buf) = self.outbox.pool.take() else { return };
-            let outgoing = match self.outbox.egress.next(now.at) {
-                Some(Next::Send(outgoing, _)) => outgoing,
-                Some(Next::Dropped(_, reason)) => {
-                    self.outbox.counters.drop(reason);
-                    continue;
-                }
-                None => return,
-            };
-            match self.sessions.seal(now, outgoing.session, &outgoing.buf, buf.spare_mut()) {
-                Ok((path, len)) => {
-                    self.outbox.count_sent(&outgoing.buf);
-                    buf.grow(len);
-                    send(Transmit { path, buf, segment: len });
-                }
-                Err(reason) => self.outbox.counters.drop(reason),
+        while let Some(next) = self.outbox.egress.next(now.at) {
+            match next {
+                Next::Send(outgoing, _) => match self.seal(now, outgoing) {
+                    Ok(transmit) => send(transmit),
+                    Err(reason) => self.outbox.counters.drop(reason),
+                },
+                Next::Dropped(_, reason) => self.outbox.counters.drop(reason),
             }
         }
+    }
+
+    fn seal(&mut self, now: Now, outgoing: Outgoing) -> Result<Transmit, Drop> {
+        let Outgoing { session, buf: frame, .. } = outgoing;
+        if let Some(mut buf) = self.outbox.pool.take() {
+            let (path, len) = self.sessions.seal(now, session, &frame, buf.spare_mut())?;
+            self.outbox.count_sent(&frame);
+            buf.grow(len);
+            return Ok(Transmit { path, buf, segment: len });
+        }
+        // The queues hold every slot: the frame's own takes the sealed bytes, one copy later.
+        let (path, len) = self.sessions.seal(now, session, &frame, &mut self.scratch)?;
+        self.outbox.count_sent(&frame);
+        let mut buf = frame;
+        buf.set_window(0, 0);
+        assert!(buf.extend(&self.scratch[..len]), "a sealed frame fits a slot");
+        Ok(Transmit { path, buf, segment: len })
     }
 
     /// Whether the most urgent queue could overflow before a run of segments is through.
