@@ -181,6 +181,7 @@ impl Honest {
 
     /// What came before does not count.
     pub(crate) fn begin_last_round(&mut self) {
+        self.negotiated = false;
         self.last_pong = false;
         self.last_found = false;
     }

@@ -1,18 +1,22 @@
 //! Who is listed, and what follows from it by the book: computed without the trie.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use molia_router::ids::PeerId;
+use molia_router::ids::{PeerId, WgKey};
 use molia_router::limits::FIND_NODE_PEERS_MAX;
 use molia_router::net::{Prefix, Scope};
 use molia_router::overlay::Table;
 use molia_router::time::Moment;
-use molia_router::wire::body::FindNodeReq;
+use molia_router::wire::body::{FindNodeReq, Peer};
 
+use super::tap::Tap;
 use super::verdict::{Oracle, Violation, ensure};
 
 /// Peers of one global network in a bucket.
 const PER_PREFIX: usize = 2;
+/// A key's life, a session's linger, and a turn.
+const GONE: Duration = Duration::from_secs(180 + 30 + 1);
 /// Peers that fit one frame, whatever their addresses.
 const FIT: usize = 9;
 
@@ -20,6 +24,7 @@ const FIT: usize = 9;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) id: PeerId,
+    pub(crate) key: WgKey,
     pub(crate) prefix: Prefix,
     pub(crate) scope: Scope,
     pub(crate) bucket: usize,
@@ -29,6 +34,7 @@ pub(crate) struct Listed {
 pub(crate) fn of(table: &Table) -> Vec<Listed> {
     let listed = table.iter().map(|entry| Listed {
         id: entry.id,
+        key: Peer::read(&entry.encoded).expect("the router wrote it").wg_public,
         prefix: entry.prefix,
         scope: entry.scope,
         bucket: table.bucket_of(&entry.id),
@@ -49,6 +55,14 @@ fn crowds(listing: &[Listed]) -> BTreeMap<(usize, [u8; 7]), usize> {
 pub(crate) fn check_networks(at: Moment, listing: &[Listed]) -> Result<(), Violation> {
     let crowd = crowds(listing).into_iter().find(|(_, count)| *count > PER_PREFIX);
     ensure(crowd.is_none(), Oracle::Networks, at, || format!("{crowd:?}"))
+}
+
+/// Whoever is listed has a session, and so was heard of within a key's life and its linger.
+pub(crate) fn check_heard(at: Moment, listing: &[Listed], tap: &Tap) -> Result<(), Violation> {
+    let recent =
+        |listed: &&Listed| tap.heard(&listed.key).is_some_and(|heard| at.since(heard) < GONE);
+    let gone = listing.iter().find(|listed| !recent(listed));
+    ensure(gone.is_none(), Oracle::Listing, at, || format!("{gone:?} was not heard of any more"))
 }
 
 /// Whether a peer of this network has a reason not to be in its bucket.

@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "each hook knows the faults that are its own")]
 
 use molia_router::drops::Drop;
+use molia_router::ids::WgKey;
 use molia_router::net::{Datagram, Path, Scope};
 use molia_router::wire::{self, Kind, proto};
 use prost::Message;
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
     SpeakFirst,
     /// A session's data goes to an address that proved nothing.
     Redirect,
+    /// A session's data goes to an address that its peer has left.
+    Astray,
     /// An answer leaves from another address of ours.
     WrongLocal,
     /// An answer is sent twice under the same counter.
@@ -49,6 +52,8 @@ pub(crate) enum Fault {
     InvertPriority,
     /// A third peer of one network sits in a bucket.
     CrowdBucket,
+    /// A peer stays listed that nobody heard of for long.
+    KeepGone,
     /// One session more than slots.
     Overfill,
     /// Answers to one client are lost for good (and that is counted).
@@ -62,13 +67,14 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 22] = [
+    pub(crate) const ALL: [(Self, Oracle); 24] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
         (Self::AnswerGarbage, Oracle::Silence),
         (Self::SpeakFirst, Oracle::Silence),
         (Self::Redirect, Oracle::Amplification),
+        (Self::Astray, Oracle::Endpoint),
         (Self::WrongLocal, Oracle::Silence),
         (Self::RepeatCounter, Oracle::Silence),
         (Self::AnswerTwice, Oracle::Unasked),
@@ -80,6 +86,7 @@ impl Fault {
         (Self::MiscountQueue, Oracle::Sums),
         (Self::InvertPriority, Oracle::Priority),
         (Self::CrowdBucket, Oracle::Networks),
+        (Self::KeepGone, Oracle::Listing),
         (Self::Overfill, Oracle::Capacity),
         (Self::Deafen, Oracle::Liveness),
         (Self::Omit, Oracle::Answers),
@@ -156,6 +163,10 @@ impl Saboteur {
             Fault::LoseAnswer if data && self.now_and_then() => return None,
             Fault::Redirect if data && self.now_and_then() => {
                 path = tap.stranger(&path).unwrap_or(path);
+            }
+            Fault::Astray if data => {
+                let (index, _) = plain::header(&bytes)?;
+                path = tap.former(index, &path.peer).unwrap_or(path);
             }
             Fault::WrongLocal if data && self.now_and_then() => path.local.ifindex += 1,
             Fault::CutBody if data && self.now_and_then() => {
@@ -241,6 +252,13 @@ impl Saboteur {
             && let Some(global) = listing.iter().find(|it| it.scope == Scope::Global).cloned()
         {
             listing.extend([global.clone(), global]);
+        }
+    }
+
+    /// What the table holds after the check of networks.
+    pub(crate) fn stale_listing(&mut self, listing: &mut [Listed]) {
+        if self.is(Fault::KeepGone) {
+            listing.iter_mut().take(1).for_each(|listed| listed.key = WgKey([7; 32]));
         }
     }
 

@@ -103,24 +103,32 @@ impl Shard {
         self.router.table().bucket_of(id)
     }
 
-    /// First half of a turn: what came. Returns what left meanwhile.
-    pub(crate) fn receive(&mut self, now: Now, saboteur: &mut Option<Saboteur>) -> Vec<Transmit> {
-        self.release(now.at);
-        let mut sent = Vec::new();
+    /// First half of a turn: what came.
+    pub(crate) fn begin_turn(&mut self, now: Moment) -> Vec<Datagram> {
+        self.parked.retain(|(until, _)| *until > now);
         let datagrams = self.take();
         self.idle_turns = if datagrams.is_empty() { self.idle_turns } else { 0 };
-        for datagram in datagrams {
-            for segment in segments(&datagram) {
-                self.handed.datagrams += 1;
-                self.tap.incoming(now.at, &datagram.path, segment);
-            }
-            let datagram = match saboteur {
-                Some(saboteur) => saboteur.received(datagram, &self.rx),
-                None => Some(datagram),
-            };
-            if let Some(datagram) = datagram {
-                self.router.receive(now, datagram, &mut |transmit| sent.push(transmit));
-            }
+        datagrams
+    }
+
+    /// Hands one slot to the router. Returns what left meanwhile.
+    pub(crate) fn receive(
+        &mut self,
+        now: Now,
+        datagram: Datagram,
+        saboteur: &mut Option<Saboteur>,
+    ) -> Vec<Transmit> {
+        let mut sent = Vec::new();
+        for segment in segments(&datagram) {
+            self.handed.datagrams += 1;
+            self.tap.incoming(now.at, &datagram.path, segment);
+        }
+        let datagram = match saboteur {
+            Some(saboteur) => saboteur.received(datagram, &self.rx),
+            None => Some(datagram),
+        };
+        if let Some(datagram) = datagram {
+            self.router.receive(now, datagram, &mut |transmit| sent.push(transmit));
         }
         sent
     }
@@ -137,10 +145,6 @@ impl Shard {
     /// The kernel keeps the slot of what was sent for a while.
     pub(crate) fn park(&mut self, now: Moment, transmit: Transmit) {
         self.parked.push((now + self.host.parked, transmit));
-    }
-
-    fn release(&mut self, now: Moment) {
-        self.parked.retain(|(until, _)| *until > now);
     }
 
     /// Fills receive slots from the backlog.
@@ -226,6 +230,10 @@ impl Shard {
             format!("{} sessions in {} slots", tally.sessions, tally.sessions_max)
         })?;
         listing::check_networks(at, &listing)?;
+        if let Some(saboteur) = saboteur {
+            saboteur.stale_listing(&mut listing);
+        }
+        listing::check_heard(at, &listing, &self.tap)?;
         self.last = Some(tally);
         Ok(())
     }

@@ -27,6 +27,10 @@ const KEY_LIFETIME: Duration = Duration::from_secs(180);
 const PROOF_LIFETIME: Duration = Duration::from_secs(180 + 180);
 /// A session's challenges are that far apart at least.
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
+/// Where a router ends a key's counters.
+const COUNTER_MAX: u64 = 1 << 63;
+/// Keys of one peer that a router holds.
+const KEYS: u32 = 8;
 /// A router answers an initiation in so long or never.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,6 +50,8 @@ struct Key {
     /// Where the response went.
     answered: SocketAddr,
     established: Moment,
+    /// Counts the handshakes of the router's life.
+    order: u64,
     confirmed: bool,
     /// Counters that came in.
     seen: BTreeSet<u64>,
@@ -60,6 +66,15 @@ struct Account {
     bytes_in: usize,
     bytes_out: usize,
     challenged: Option<Moment>,
+}
+
+/// Where a peer is: the source of the highest counter under its newest key in use.
+#[derive(Debug)]
+struct Endpoint {
+    addr: SocketAddr,
+    /// Handshake and counter that say so.
+    told_by: (u64, u64),
+    heard: Moment,
 }
 
 /// What was seen leaving, for the sums.
@@ -80,6 +95,7 @@ pub(crate) struct Tap {
     /// The client's index of a key by the router's.
     by_router: BTreeMap<u32, u32>,
     accounts: BTreeMap<(WgKey, SocketAddr), Account>,
+    endpoints: BTreeMap<WgKey, Endpoint>,
     /// Where a token was sent.
     tokens: BTreeMap<(WgKey, u64), SocketAddr>,
     /// Questions not answered yet, by peer and correlation.
@@ -97,6 +113,7 @@ impl Tap {
             keys: BTreeMap::new(),
             by_router: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             tokens: BTreeMap::new(),
             questions: BTreeMap::new(),
             locals: BTreeMap::new(),
@@ -121,10 +138,18 @@ impl Tap {
         else {
             return;
         };
-        let fresh = now.since(key.established) < KEY_LIFETIME && !key.seen.contains(&counter);
+        let fresh = now.since(key.established) < KEY_LIFETIME
+            && counter < COUNTER_MAX
+            && !key.seen.contains(&counter);
         let Some(content) = key.to_router.open(bytes).filter(|_| fresh) else { return };
         key.seen.insert(counter);
-        let owner = key.owner;
+        let (owner, told_by) = (key.owner, (key.order, counter));
+        let now_at = Endpoint { addr: from, told_by, heard: now };
+        let endpoint = self.endpoints.entry(owner).or_insert(now_at);
+        if told_by > endpoint.told_by {
+            (endpoint.addr, endpoint.told_by) = (from, told_by);
+        }
+        endpoint.heard = now;
         if !std::mem::replace(&mut key.confirmed, true) {
             let answered = key.answered;
             self.prove(owner, answered, now);
@@ -207,17 +232,19 @@ impl Tap {
         self.seen.responses += 1;
         let hello = self.answered(now, path, 8, bytes)?;
         let [to_router, from_router] = plain::lanes(&hello, bytes);
-        if let Some(old) = self.by_router.insert(to_router.index, from_router.index)
-            && old != from_router.index
-        {
-            self.keys.remove(&old);
-        }
+        // A new key takes the place of the eighth before it.
+        let replaced = |_: &u32, key: &mut Key| {
+            key.owner != hello.key || key.to_router.index % KEYS != to_router.index % KEYS
+        };
+        self.keys.retain(replaced);
+        self.by_router.insert(to_router.index, from_router.index);
         let key = Key {
             owner: hello.key,
             to_router,
             from_router,
             answered: path.peer,
             established: now,
+            order: self.seen.responses,
             confirmed: false,
             seen: BTreeSet::new(),
         };
@@ -263,7 +290,11 @@ impl Tap {
                 Ok(_) | Err(_) => self.answer_out(now, owner, &header)?,
             }
         }
-        self.charge(now, owner, path.peer, bytes.len(), challenge)
+        self.charge(now, owner, path.peer, bytes.len(), challenge)?;
+        let endpoint = self.endpoints.get(&owner).map(|endpoint| endpoint.addr);
+        ensure(endpoint == Some(path.peer), Oracle::Endpoint, now, || {
+            format!("data to {}, for a peer that is at {endpoint:?}", path.peer)
+        })
     }
 
     /// Every answer needs a question; chunks of an answer share theirs.
@@ -307,6 +338,21 @@ impl Tap {
         let other =
             |(peer, local): &(&SocketAddr, &Local)| **peer != than.peer && **local == than.local;
         self.locals.iter().find(other).map(|(&peer, &local)| Path { peer, local })
+    }
+
+    /// When a peer was last heard of.
+    pub(crate) fn heard(&self, owner: &WgKey) -> Option<Moment> {
+        self.endpoints.get(owner).map(|endpoint| endpoint.heard)
+    }
+
+    /// Another proven address of the peer that this client's index belongs to.
+    pub(crate) fn former(&self, index: u32, than: &SocketAddr) -> Option<Path> {
+        let owner = self.keys.get(&index)?.owner;
+        let mut accounts = self.accounts.iter();
+        let former =
+            accounts.find(|((of, addr), account)| *of == owner && addr != than && account.proven);
+        let ((_, addr), _) = former?;
+        Some(Path { peer: *addr, local: *self.locals.get(addr)? })
     }
 
     /// What a client's key is spoken to with, by the client's index.

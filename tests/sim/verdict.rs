@@ -11,6 +11,8 @@ pub(crate) enum Oracle {
     Buffers,
     /// More went to an address than it proved to want.
     Amplification,
+    /// Something went where its peer is no more, or not yet.
+    Endpoint,
     /// Something went out before it may: without mac1, without confirmation, under old keys.
     Silence,
     /// A datagram or a message was not counted, or counted twice.
@@ -19,6 +21,8 @@ pub(crate) enum Oracle {
     Priority,
     /// Too many peers of one network in a bucket.
     Networks,
+    /// Somebody is listed who is gone, or whose identity has ended.
+    Listing,
     /// More sessions than slots.
     Capacity,
     /// What left is not what the protocol says.

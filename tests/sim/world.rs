@@ -236,8 +236,11 @@ impl World {
     }
 
     fn turn_begins(&mut self) -> Result<(), Violation> {
-        let sent = self.shard.receive(self.wall(), &mut self.saboteur);
-        self.emit(sent)?;
+        let now = self.wall();
+        for datagram in self.shard.begin_turn(now.at) {
+            let sent = self.shard.receive(now, datagram, &mut self.saboteur);
+            self.emit(sent)?;
+        }
         for parcel in self.saboteur.as_mut().map(Saboteur::retorts).unwrap_or_default() {
             self.leave(&parcel)?;
         }
@@ -327,7 +330,8 @@ impl World {
 
     fn send_to_router(&mut self, from: SocketAddr, link: &Link, bytes: &[u8]) {
         let ip = Some(self.facts.addr_for(&from).ip());
-        let path = Path { peer: from, local: Local { ip, ifindex: 2 } };
+        let path =
+            Path { peer: from, local: Local { ip, ifindex: 2 + u32::from(from.port() % 2) } };
         let arrival = |bytes| Event::ToRouter(path, bytes);
         carry(&mut self.agenda, &mut self.dice, self.now, link, bytes, arrival);
     }
