@@ -26,6 +26,9 @@ use super::verdict::{Oracle, Violation, ensure};
 /// Seconds of validity around the world's time: nobody's binding runs out.
 const BINDING_S: u64 = 30 * 86_400;
 
+/// Before a binding's end there is a new one, mostly.
+const RENEWAL_S: u64 = 50;
+
 /// The router as its clients know it.
 #[derive(Clone, Debug)]
 pub(crate) struct RouterFacts {
@@ -40,6 +43,16 @@ impl RouterFacts {
     pub(crate) fn addr_for(&self, from: &SocketAddr) -> SocketAddr {
         self.addrs[usize::from(from.is_ipv6())]
     }
+}
+
+/// A client to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who {
+    pub(crate) number: usize,
+    pub(crate) at: SocketAddr,
+    pub(crate) link: Link,
+    /// How long what it signs is valid; `None` for longer than the world lasts.
+    pub(crate) life_s: Option<u64>,
 }
 
 /// A question under way.
@@ -75,7 +88,9 @@ pub(crate) struct Honest {
     pub(crate) last_found: bool,
     /// Where it was since when.
     addrs: Vec<(Moment, SocketAddr)>,
+    identity: Identity,
     binding: IdentityBinding,
+    life_s: Option<u64>,
     /// A binding of the router's that was checked already.
     checked: Option<[u8; 64]>,
     router: RouterFacts,
@@ -89,16 +104,15 @@ pub(crate) struct Honest {
 
 impl Honest {
     pub(crate) fn new(
-        number: usize,
-        at: SocketAddr,
-        link: Link,
+        who: Who,
         now: Now,
         router: RouterFacts,
         clock: Rc<Cell<u64>>,
         mut dice: Dice,
     ) -> Self {
+        let Who { number, at, link, life_s } = who;
         let identity = Identity::generate(&mut dice.rng());
-        let binding = identity.binding(now.unix_s() - BINDING_S, now.unix_s() + BINDING_S);
+        let binding = signed(&identity, now, life_s);
         let wg_key = identity.wg_key();
         let peer = connection(number, 0, wg_key, &router, at, &clock, &mut dice);
         Self {
@@ -111,7 +125,9 @@ impl Honest {
             last_pong: false,
             last_found: false,
             addrs: vec![(Moment::START, at)],
+            identity,
             binding,
+            life_s,
             checked: None,
             router,
             peer,
@@ -154,8 +170,16 @@ impl Honest {
         self.negotiated = false;
     }
 
+    /// When the last identity that it showed ends.
+    pub(crate) fn identity_ends_s(&self) -> u64 {
+        self.binding.not_after_unix_s
+    }
+
     /// Asks something at random.
     pub(crate) fn ask(&mut self, now: Now) {
+        if self.renew(now) {
+            return self.negotiate(now);
+        }
         match self.dice.below(10) {
             0..=2 => self.ping(now),
             3..=5 => self.find(now),
@@ -244,7 +268,17 @@ impl Honest {
         self.note(now, sent, Ask::Ping { token, unix_ms });
     }
 
+    /// Signs a new binding if the last one has not long to go.
+    fn renew(&mut self, now: Now) -> bool {
+        let ends = now.unix_s() + RENEWAL_S > self.binding.not_after_unix_s;
+        if ends {
+            self.binding = signed(&self.identity, now, self.life_s);
+        }
+        ends
+    }
+
     fn negotiate(&mut self, now: Now) {
+        self.renew(now);
         let chunks = if self.wants_chunks { feature::STREAMING_CHUNKS } else { 0 };
         let bitmap = chunks | feature::REFLECT | feature::GOAWAY;
         let want = Capabilities { version: 1, bitmap, max_msg_bytes: 1300 };
@@ -287,6 +321,10 @@ impl Honest {
     fn raw(&mut self, header: Header, body: &[u8]) -> Correlation {
         self.peer.request_raw(Raw { version: 1, header, body }).expect("it fits")
     }
+}
+
+fn signed(identity: &Identity, now: Now, life_s: Option<u64>) -> IdentityBinding {
+    identity.binding(now.unix_s() - BINDING_S, now.unix_s() + life_s.unwrap_or(BINDING_S))
 }
 
 /// A new connection: the `life`-th of the client.

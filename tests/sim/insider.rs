@@ -200,12 +200,15 @@ impl Insider {
         let mut victim = self.addr;
         victim.set_port(u16::try_from(self.dice.within(60_001..65_000)).expect("16 bits"));
         let find = proto::FindNodeReq { target_id: self.dice.blob(32), limit: 16 }.encode_to_vec();
-        let count = self.dice.below(6) + 1;
-        let shots = (0..count).map(|_| {
+        // A guess at what the victim would be asked.
+        let guess = proto::Pong { token: self.dice.u64(), ..Default::default() }.encode_to_vec();
+        let header = Header::response(Kind::Pong, self.dice.u32());
+        let mut shots = vec![Shot { from: victim, ..self.frame(header, &guess) }];
+        for _ in 0..=self.dice.below(6) {
             let header = Header::request(Kind::FindNodeReq, self.dice.u32());
-            Shot { from: victim, ..self.frame(header, &find) }
-        });
-        shots.collect()
+            shots.push(Shot { from: victim, ..self.frame(header, &find) });
+        }
+        shots
     }
 
     fn old_keys(&mut self) -> Vec<Shot> {

@@ -32,6 +32,7 @@ pub(crate) enum Event {
     Change,
     Return(usize),
     RouterRestarts,
+    ClockJumps,
     /// From here on nothing goes wrong.
     Calm,
     /// Every client asks what will be judged.

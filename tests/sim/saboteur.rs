@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     CrowdBucket,
     /// A peer stays listed that nobody heard of for long.
     KeepGone,
+    /// Identities outlast what was signed.
+    Outlast,
     /// One session more than slots.
     Overfill,
     /// Answers to one client are lost for good (and that is counted).
@@ -67,7 +69,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 24] = [
+    pub(crate) const ALL: [(Self, Oracle); 25] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -87,6 +89,7 @@ impl Fault {
         (Self::InvertPriority, Oracle::Priority),
         (Self::CrowdBucket, Oracle::Networks),
         (Self::KeepGone, Oracle::Listing),
+        (Self::Outlast, Oracle::Listing),
         (Self::Overfill, Oracle::Capacity),
         (Self::Deafen, Oracle::Liveness),
         (Self::Omit, Oracle::Answers),
@@ -260,6 +263,11 @@ impl Saboteur {
         if self.is(Fault::KeepGone) {
             listing.iter_mut().take(1).for_each(|listed| listed.key = WgKey([7; 32]));
         }
+    }
+
+    /// How far the router's idea of an identity's end is off.
+    pub(crate) fn late_s(&self) -> u64 {
+        if self.is(Fault::Outlast) { 40 * 86_400 } else { 0 }
     }
 
     /// Whether a client is taken for not listed.

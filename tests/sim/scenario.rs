@@ -65,6 +65,8 @@ pub(crate) struct Tempo {
     /// Restarts, rebindings, absences of clients.
     pub(crate) change: Duration,
     pub(crate) router_restart: Duration,
+    /// Jumps of the wall clock.
+    pub(crate) clock_jump: Duration,
 }
 
 /// The whole draw.
@@ -76,6 +78,8 @@ pub(crate) struct Scenario {
     pub(crate) tempo: Tempo,
     /// Where each client is at first, and the path it takes.
     pub(crate) places: Vec<(SocketAddr, Link)>,
+    /// Whether some clients' identities end while they are there.
+    pub(crate) mortal: bool,
     pub(crate) safety: Duration,
     pub(crate) liveness: Duration,
 }
@@ -89,6 +93,7 @@ impl Scenario {
         let places = (0..CLIENTS + INSIDERS).map(|n| (place(&mut dice, n), faults.link(&mut dice)));
         let places = places.collect();
         let busy = if long { 9_000..20_000 } else { 1_500..5_000 };
+        let jumps = dice.permille(250);
         let tempo = Tempo {
             request: dice.millis(busy),
             mischief: dice.millis(if long { 300..900 } else { 60..300 }),
@@ -98,9 +103,11 @@ impl Scenario {
             } else {
                 Duration::ZERO
             },
+            clock_jump: if jumps { dice.millis(10_000..60_000) } else { Duration::ZERO },
         };
         Self {
             seed,
+            mortal: !jumps && dice.permille(500),
             config: config(&mut dice),
             host: host(&mut dice),
             tempo,

@@ -18,7 +18,7 @@ use molia_router::time::{Moment, Now};
 use molia_router::wire::multiaddr;
 
 use super::dice::Dice;
-use super::honest::{Honest, RouterFacts};
+use super::honest::{Honest, RouterFacts, Who};
 use super::hostile::Hostile;
 use super::insider::Insider;
 use super::listing::Listed;
@@ -30,6 +30,8 @@ use super::verdict::Violation;
 
 /// When the world begins, by the wall clock.
 const EPOCH_MS: u64 = 1_800_000_000_000;
+/// Validity of what mortal clients sign.
+const MORTAL_S: u64 = 120;
 /// The last round, before the end.
 const LAST_ROUND: Duration = Duration::from_secs(20);
 /// Between two tries of a client in the last round.
@@ -62,6 +64,8 @@ pub(crate) struct World {
     trace: bool,
     dice: Dice,
     now: Moment,
+    /// What the wall clock is off by.
+    skew_ms: i64,
     agenda: Agenda,
     identity: Arc<Identity>,
     facts: RouterFacts,
@@ -93,7 +97,9 @@ impl World {
         let clients: Vec<Honest> = (0..CLIENTS)
             .map(|n| {
                 let (at, link) = scenario.places[n];
-                Honest::new(n, at, link, now, facts.clone(), Rc::clone(&clock), dice.fork())
+                let life_s = (scenario.mortal && n % 3 == 0).then_some(MORTAL_S);
+                let who = Who { number: n, at, link, life_s };
+                Honest::new(who, now, facts.clone(), Rc::clone(&clock), dice.fork())
             })
             .collect();
         let insiders = (0..INSIDERS)
@@ -105,6 +111,7 @@ impl World {
         Self {
             trace,
             now: Moment::START,
+            skew_ms: 0,
             agenda: Agenda::default(),
             identity,
             facts,
@@ -165,6 +172,7 @@ impl World {
         self.again(tempo.mischief, Event::Mischief);
         self.again(tempo.change, Event::Change);
         self.again(tempo.router_restart, Event::RouterRestarts);
+        self.again(tempo.clock_jump, Event::ClockJumps);
     }
 
     /// Adds an event after `mean` on average; never if that is zero.
@@ -187,7 +195,8 @@ impl World {
     }
 
     fn wall(&self) -> Now {
-        wall(self.now)
+        let Now { at, unix_ms } = wall(self.now);
+        Now { at, unix_ms: unix_ms.saturating_add_signed(self.skew_ms) }
     }
 
     fn tell(&self, what: impl FnOnce() -> String) {
@@ -217,6 +226,7 @@ impl World {
                 self.clients[n].online = true;
             }
             Event::RouterRestarts => self.restart_router()?,
+            Event::ClockJumps => self.jump_clock(),
             Event::Calm => self.calm_down(),
             Event::LastRound => self.last_round()?,
             Event::End => unreachable!("the loop ends there"),

@@ -9,13 +9,17 @@ use molia_router::net::{Prefix, Scope};
 use molia_router::time::Moment;
 use molia_router::wire::{multiaddr, proto};
 
-use super::World;
+use super::{Turn, World};
 use crate::honest::{Got, Honest, id_of};
 use crate::hostile::{Hostile, Shot};
-use crate::listing;
+use crate::listing::{self, Listed};
 use crate::network::Event;
+use crate::saboteur::Saboteur;
 use crate::scenario::Link;
 use crate::verdict::{Oracle, Violation, ensure};
+
+/// A turn, and whole seconds on both sides.
+const IDENTITY_SLACK_S: u64 = 2;
 
 /// What they do.
 impl World {
@@ -155,7 +159,35 @@ impl World {
         self.send_to_router(from, &link, &bytes);
     }
 
+    pub(super) fn jump_clock(&mut self) {
+        if !self.calm {
+            self.skew_ms = i64::try_from(self.dice.below(1_200_000)).expect("minutes") - 600_000;
+            self.tell(|| format!("the wall clock is off by {} ms", self.skew_ms));
+            self.again(self.scenario.tempo.clock_jump, Event::ClockJumps);
+        }
+    }
+
+    /// Whoever is listed has an identity that is valid now.
+    fn check_identities(&self) -> Result<(), Violation> {
+        let late_s = self.saboteur.as_ref().map_or(0, Saboteur::late_s);
+        let now_s = self.wall().unix_s() + late_s;
+        if self.turn == Turn::Stalled {
+            return Ok(());
+        }
+        let listing = self.shard.listing();
+        let ended = |listed: &&Listed| {
+            let of = self.clients.iter().find(|client| client.peer_id == listed.id);
+            of.is_some_and(|client| client.identity_ends_s() + IDENTITY_SLACK_S < now_s)
+        };
+        let ended = listing.iter().find(ended);
+        ensure(ended.is_none(), Oracle::Listing, self.now, || {
+            format!("the identity of {ended:?} has ended")
+        })
+    }
+
     pub(super) fn change(&mut self) -> Result<(), Violation> {
+        self.check_identities()?;
+        self.again(self.scenario.tempo.change, Event::Change);
         if self.calm {
             return Ok(());
         }
@@ -175,7 +207,6 @@ impl World {
                 self.agenda.add(back, Event::Return(n));
             }
         }
-        self.again(self.scenario.tempo.change, Event::Change);
         self.attend(n)
     }
 
