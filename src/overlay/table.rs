@@ -239,6 +239,14 @@ impl Table {
         true
     }
 
+    /// The PING of [`Inserted::Pinging`] could not be sent: its peer keeps the place, and the newcomer is
+    /// refused. What we failed to ask says nothing of who should have answered.
+    pub fn unasked(&mut self, id: &PeerId) {
+        if let Some(at) = self.find(id) {
+            self.answered(at);
+        }
+    }
+
     /// Takes a peer out, e.g. because its session ended. Returns whether it was there.
     pub fn remove(&mut self, id: &PeerId) -> bool {
         let Some(at) = self.find(id) else {

@@ -34,8 +34,10 @@ impl<T: Tunnel> Router<T> {
         (peer.listed_at, peer.seen_at) = (Some(at), now.at);
         let outcome = self.table.insert(now.at, entry(session, at, bound.peer_id, &key));
         self.outbox.counters.inserted(outcome);
-        if let Inserted::Pinging { session, .. } = outcome {
-            self.ask_liveness(now, session);
+        if let Inserted::Pinging { session, peer } = outcome
+            && !self.ask_liveness(now, session)
+        {
+            self.table.unasked(&peer);
         }
     }
 
@@ -48,10 +50,11 @@ impl<T: Tunnel> Router<T> {
         matches!(outcome, Inserted::Added | Inserted::Updated)
     }
 
-    /// Pings the peer that was silent longest, to see whether it still holds its place.
-    fn ask_liveness(&mut self, now: Now, session: SessionRef) {
+    /// Pings the peer that was silent longest, to see whether it still holds its place. Returns
+    /// whether that was possible: a peer without a session has nothing to answer with.
+    fn ask_liveness(&mut self, now: Now, session: SessionRef) -> bool {
         let Some(path) = self.sessions.session(session).map(|session| *session.path()) else {
-            return;
+            return true;
         };
         let to = Source { session, path, prefix: Prefix::of(path.peer.ip()) };
         let liveness = Liveness { correlation: self.rng.next_u32(), token: self.rng.next_u64() };
@@ -59,7 +62,7 @@ impl<T: Tunnel> Router<T> {
         let ping = Ping { now_unix_ms: now.unix_ms, padding: &[], token: liveness.token };
         let header = Header::request(Kind::Ping, liveness.correlation);
         let limit = self.peers.at(session).plaintext_limit();
-        let _ = self.outbox.offer(now, &to, Class::Control, limit, header, |body| ping.write(body));
+        self.outbox.offer(now, &to, Class::Control, limit, header, |body| ping.write(body))
     }
 
     /// A PONG came. Whether it answers the PING of [`ask_liveness`](Self::ask_liveness).
@@ -70,13 +73,15 @@ impl<T: Tunnel> Router<T> {
         correlation: u32,
         token: u64,
     ) -> bool {
-        let peer = self.peers.at(session);
-        let asked =
-            peer.liveness.take_if(|asked| asked.correlation == correlation && asked.token == token);
-        if asked.is_some() {
+        let asked = &self.peers.at(session).liveness;
+        let answers = asked
+            .as_ref()
+            .is_some_and(|asked| asked.correlation == correlation && asked.token == token);
+        // The question stays until the table has heard of it, or it might hear of it too late.
+        if answers {
             self.heard_of(now, session);
         }
-        asked.is_some()
+        answers
     }
 
     /// Tells the table that the peer behind `session` is alive, now and then, and where it is

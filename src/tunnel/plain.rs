@@ -98,6 +98,8 @@ impl Tunnel for Plain {
         let state = place.get_or_insert_with(|| Box::new(State::new(index << 8)));
         let mut answer = [0; 32];
         answer[..8].copy_from_slice(&self.responses.to_le_bytes());
+        // A router that lost everything must not make the keys of its last life again.
+        answer[8..16].copy_from_slice(&now.as_nanos().to_le_bytes());
         let index = state.add(stamp, initiation, key, &answer);
         write_response(out, index, initiation, &answer, key);
         Ok(Responded { len: RESPONSE_BYTES, index, established: now, fresh: false })

@@ -58,10 +58,18 @@ pub(crate) struct Who {
 /// A question under way.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
-    Ping { token: u64, unix_ms: u64 },
-    Negotiate,
+    Ping {
+        token: u64,
+        unix_ms: u64,
+    },
+    /// With a binding that ends then.
+    Negotiate {
+        ends_s: u64,
+    },
     Find(FindNodeReq),
-    Reflect { nonce: u64 },
+    Reflect {
+        nonce: u64,
+    },
 }
 
 /// Something good that happened.
@@ -152,10 +160,12 @@ impl Honest {
         self.peer.session().is_established(now)
     }
 
-    /// Its NAT gives it another port.
-    pub(crate) fn rebind(&mut self, now: Moment, port: u16) {
-        let mut addr = self.addr();
-        addr.set_port(port);
+    pub(crate) fn first_addr(&self) -> SocketAddr {
+        self.addrs.first().expect("it is somewhere").1
+    }
+
+    /// Its NAT gives it another address.
+    pub(crate) fn rebind(&mut self, now: Moment, addr: SocketAddr) {
         self.addrs.push((now, addr));
     }
 
@@ -177,7 +187,8 @@ impl Honest {
 
     /// Asks something at random.
     pub(crate) fn ask(&mut self, now: Now) {
-        if self.renew(now) {
+        // Half of the mortal forget it.
+        if self.number.is_multiple_of(2) && self.renew(now) {
             return self.negotiate(now);
         }
         match self.dice.below(10) {
@@ -242,7 +253,7 @@ impl Honest {
                 peer::Event::Unanswered(_) => self.peer.connect(now.at),
                 peer::Event::Answer(answer) => got.extend(self.judge(now, &answer)?),
                 peer::Event::TimedOut(Correlation(correlation)) => {
-                    if let Some((_, Ask::Negotiate)) = self.asked.remove(&correlation) {
+                    if let Some((_, Ask::Negotiate { .. })) = self.asked.remove(&correlation) {
                         self.negotiate(now);
                     }
                 }
@@ -286,7 +297,7 @@ impl Honest {
             NegotiateReq { want: Some(want), binding: Some(self.binding), admission: &[] };
         let sent =
             self.peer.request(Kind::NegotiateReq, |out| request.write(out)).expect("it fits");
-        self.note(now, sent, Ask::Negotiate);
+        self.note(now, sent, Ask::Negotiate { ends_s: self.binding.not_after_unix_s });
     }
 
     fn find(&mut self, now: Now) {
@@ -356,10 +367,14 @@ impl Honest {
             })
         };
         if answer.kind == Kind::Error {
-            let error = proto::Error::decode(&body[..]).ok();
-            let limited =
-                error.is_some_and(|error| error.code == Code::RateLimited.to_wire().cast_signed());
-            right(limited, "an honest question was refused")?;
+            // What waited for a session too long was signed too long ago.
+            let outdated = matches!(ask, Ask::Negotiate { ends_s } if ends_s < now.unix_s());
+            let code = proto::Error::decode(&body[..]).map_or(0, |error| error.code);
+            let limited = code == Code::RateLimited.to_wire().cast_signed();
+            right(limited || outdated, "an honest question was refused")?;
+            if outdated {
+                self.negotiate(now);
+            }
             return Ok(None);
         }
         let seen = |observed: &[u8]| {
@@ -376,7 +391,7 @@ impl Honest {
                 self.last_pong = true;
                 Ok(Some(Got::Pong))
             }
-            Ask::Negotiate => {
+            Ask::Negotiate { .. } => {
                 let agreed = decode::<proto::NegotiateResp>(now, &body)?;
                 seen(&agreed.observed)?;
                 self.check_agreement(now, &body)?;

@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     KeepGone,
     /// Identities outlast what was signed.
     Outlast,
+    /// A living peer loses its place.
+    EvictLiving,
     /// One session more than slots.
     Overfill,
     /// Answers to one client are lost for good (and that is counted).
@@ -69,7 +71,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 25] = [
+    pub(crate) const ALL: [(Self, Oracle); 26] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -90,6 +92,7 @@ impl Fault {
         (Self::CrowdBucket, Oracle::Networks),
         (Self::KeepGone, Oracle::Listing),
         (Self::Outlast, Oracle::Listing),
+        (Self::EvictLiving, Oracle::Listing),
         (Self::Overfill, Oracle::Capacity),
         (Self::Deafen, Oracle::Liveness),
         (Self::Omit, Oracle::Answers),
@@ -262,6 +265,14 @@ impl Saboteur {
     pub(crate) fn stale_listing(&mut self, listing: &mut [Listed]) {
         if self.is(Fault::KeepGone) {
             listing.iter_mut().take(1).for_each(|listed| listed.key = WgKey([7; 32]));
+        }
+    }
+
+    /// What is left of the table in the calm.
+    pub(crate) fn evict(&mut self, listing: &mut Vec<Listed>) {
+        // From the second look on.
+        if self.is(Fault::EvictLiving) && !std::mem::take(&mut self.whim) {
+            listing.clear();
         }
     }
 

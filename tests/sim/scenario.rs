@@ -216,12 +216,15 @@ fn config(dice: &mut Dice) -> Config {
 
 fn egress(dice: &mut Dice, sessions_max: usize) -> egress::Config {
     let mut limits = Limits { prefixes: 64, ..Limits::default() };
-    if dice.permille(600) {
+    let (peers, prefixes) = (dice.permille(500), dice.permille(500));
+    if peers {
         limits.peer = egress::Rate {
             packets_per_s: Some(dice.within(8..30)),
             bits_per_s: Some(dice.within(60_000..400_000)),
         };
-        limits.prefix = egress::Rate { packets_per_s: Some(dice.within(15..60)), bits_per_s: None };
+    }
+    if prefixes {
+        limits.prefix = egress::Rate { packets_per_s: Some(dice.within(8..40)), bits_per_s: None };
     }
     let class = |depth, weight, ttl_ms: Option<u64>| ClassConfig {
         depth,

@@ -22,9 +22,8 @@ use super::verdict::{Oracle, Violation, ensure};
 
 /// WireGuard's REJECT_AFTER_TIME.
 const KEY_LIFETIME: Duration = Duration::from_secs(180);
-/// An address stays proven for 180 s after it was left, which it was a key's life after the last
-/// authentic datagram from it at the latest.
-const PROOF_LIFETIME: Duration = Duration::from_secs(180 + 180);
+/// An address that was left stays proven so long.
+const LEFT_PROVEN: Duration = Duration::from_secs(180);
 /// A session's challenges are that far apart at least.
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Where a router ends a key's counters.
@@ -61,7 +60,8 @@ struct Key {
 #[derive(Debug, Default)]
 struct Account {
     proven: bool,
-    heard: Moment,
+    /// Since when the peer is elsewhere.
+    left: Option<Moment>,
     /// While unproven.
     bytes_in: usize,
     bytes_out: usize,
@@ -146,17 +146,22 @@ impl Tap {
         let (owner, told_by) = (key.owner, (key.order, counter));
         let now_at = Endpoint { addr: from, told_by, heard: now };
         let endpoint = self.endpoints.entry(owner).or_insert(now_at);
-        if told_by > endpoint.told_by {
+        endpoint.heard = now;
+        let moves = told_by > endpoint.told_by;
+        let before = endpoint.addr;
+        if moves {
             (endpoint.addr, endpoint.told_by) = (from, told_by);
         }
-        endpoint.heard = now;
-        if !std::mem::replace(&mut key.confirmed, true) {
-            let answered = key.answered;
+        let confirms = !std::mem::replace(&mut key.confirmed, true);
+        let answered = key.answered;
+        if moves && before != from {
+            self.account(now, owner, before).left = Some(now);
+            self.account(now, owner, from).left = None;
+        }
+        if confirms {
             self.prove(owner, answered, now);
         }
-        let account = self.accounts.entry((owner, from)).or_default();
-        account.expire(now);
-        account.heard = now;
+        let account = self.account(now, owner, from);
         if !account.proven {
             account.bytes_in += bytes.len();
         }
@@ -178,9 +183,18 @@ impl Tap {
     }
 
     fn prove(&mut self, owner: WgKey, addr: SocketAddr, now: Moment) {
-        let heard = now;
-        let account = Account { proven: true, heard, ..Account::default() };
-        self.accounts.insert((owner, addr), account);
+        let elsewhere = self.endpoints.get(&owner).is_some_and(|endpoint| endpoint.addr != addr);
+        let left = elsewhere.then_some(now);
+        self.accounts.insert((owner, addr), Account { proven: true, left, ..Account::default() });
+    }
+
+    /// The account of a peer and an address as it stands now.
+    fn account(&mut self, now: Moment, owner: WgKey, addr: SocketAddr) -> &mut Account {
+        let account = self.accounts.entry((owner, addr)).or_default();
+        if account.proven && account.left.is_some_and(|left| now.since(left) >= LEFT_PROVEN) {
+            *account = Account { left: account.left, ..Account::default() };
+        }
+        account
     }
 
     /// A datagram leaves the router.
@@ -316,19 +330,20 @@ impl Tap {
         bytes: usize,
         ping: bool,
     ) -> Result<(), Violation> {
-        let account = self.accounts.entry((owner, to)).or_default();
-        account.expire(now);
+        let account = self.account(now, owner, to);
         if account.proven {
             return Ok(());
         }
+        // What a challenge may do, other PINGs may in its stead.
+        let beyond = account.bytes_out + bytes > account.bytes_in;
         let due = account.challenged.is_none_or(|at| now.since(at) >= CHALLENGE_INTERVAL);
-        if ping && due {
+        if beyond && ping && due {
             account.challenged = Some(now);
             return Ok(());
         }
         account.bytes_out += bytes;
         let Account { bytes_in, bytes_out, .. } = *account;
-        ensure(bytes_out <= bytes_in, Oracle::Amplification, now, || {
+        ensure(!beyond, Oracle::Amplification, now, || {
             format!("{bytes_out} bytes to {to}, which has not proven itself with {bytes_in}")
         })
     }
@@ -358,13 +373,5 @@ impl Tap {
     /// What a client's key is spoken to with, by the client's index.
     pub(crate) fn lane_to(&self, index: u32) -> Option<&Lane> {
         self.keys.get(&index).map(|key| &key.from_router)
-    }
-}
-
-impl Account {
-    fn expire(&mut self, now: Moment) {
-        if self.proven && now.since(self.heard) > PROOF_LIFETIME {
-            *self = Self::default();
-        }
     }
 }

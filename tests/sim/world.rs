@@ -6,6 +6,7 @@
 mod people;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use molia_router::drops::Drop;
 use molia_router::identity::Identity;
+use molia_router::ids::PeerId;
 use molia_router::net::{Local, Path, Transmit};
 use molia_router::time::{Moment, Now};
 use molia_router::wire::multiaddr;
@@ -31,7 +33,7 @@ use super::verdict::Violation;
 /// When the world begins, by the wall clock.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 /// Validity of what mortal clients sign.
-const MORTAL_S: u64 = 120;
+const MORTAL_S: u64 = 70;
 /// The last round, before the end.
 const LAST_ROUND: Duration = Duration::from_secs(20);
 /// Between two tries of a client in the last round.
@@ -76,6 +78,9 @@ pub(crate) struct World {
     wakes: Vec<Moment>,
     hostile: Hostile,
     calm: bool,
+    calm_since: Option<Moment>,
+    /// Clients that were listed lately.
+    staying: BTreeSet<PeerId>,
     /// Who was listed when the last round began.
     settled: Option<Vec<Listed>>,
     saboteur: Option<Saboteur>,
@@ -121,6 +126,8 @@ impl World {
             clients,
             hostile,
             calm: false,
+            calm_since: None,
+            staying: BTreeSet::new(),
             settled: None,
             saboteur,
             hasher: blake3::Hasher::new(),

@@ -21,6 +21,11 @@ use crate::verdict::{Oracle, Violation, ensure};
 /// A turn, and whole seconds on both sides.
 const IDENTITY_SLACK_S: u64 = 2;
 
+/// So many slots never run out, and every PING leaves.
+const SLOTS_FOR_ALL: usize = 128;
+/// By then every client has a session again.
+const SETTLING: Duration = Duration::from_secs(120);
+
 /// What they do.
 impl World {
     pub(super) fn deliver(&mut self, addr: SocketAddr, bytes: &[u8]) -> Result<(), Violation> {
@@ -185,8 +190,31 @@ impl World {
         })
     }
 
+    /// Whoever is listed and lives stays listed, however many newcomers there are.
+    fn check_stay(&mut self) -> Result<(), Violation> {
+        let settled = self.calm_since.is_some_and(|since| self.now.since(since) >= SETTLING);
+        let scarce = self.scenario.host.tx_slots < SLOTS_FOR_ALL;
+        if !settled || self.settled.is_some() || self.scenario.mortal || scarce {
+            return Ok(());
+        }
+        let mut listing = self.shard.listing();
+        if let Some(saboteur) = &mut self.saboteur {
+            saboteur.evict(&mut listing);
+        }
+        let listed: BTreeSet<PeerId> = listing.iter().map(|listed| listed.id).collect();
+        let honest = self.clients.iter().map(|client| client.peer_id);
+        let living: BTreeSet<PeerId> = honest.filter(|id| listed.contains(id)).collect();
+        let gone = self.staying.difference(&living).next();
+        ensure(gone.is_none(), Oracle::Listing, self.now, || {
+            format!("{gone:?} lives and lost its place in the table")
+        })?;
+        self.staying = living;
+        Ok(())
+    }
+
     pub(super) fn change(&mut self) -> Result<(), Violation> {
         self.check_identities()?;
+        self.check_stay()?;
         self.again(self.scenario.tempo.change, Event::Change);
         if self.calm {
             return Ok(());
@@ -211,12 +239,15 @@ impl World {
     }
 
     fn rebind(&mut self, n: usize) {
-        let port = u16::try_from(self.dice.within(1024..60_000)).expect("16 bits");
         let mut addr = self.clients[n].addr();
-        addr.set_port(port);
-        if self.clients.iter().all(|client| !client.was_at(&addr)) {
+        addr.set_port(u16::try_from(self.dice.within(1024..60_000)).expect("16 bits"));
+        if self.dice.permille(300) {
+            addr = self.clients[n].first_addr();
+        }
+        let theirs = |client: &Honest| client.number != n && client.was_at(&addr);
+        if !self.clients.iter().any(theirs) {
             self.tell(|| format!("client {n} moves to {addr}"));
-            self.clients[n].rebind(self.now, port);
+            self.clients[n].rebind(self.now, addr);
         }
     }
 }
@@ -226,6 +257,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         self.tell(|| "from here on nothing goes wrong".to_owned());
         self.calm = true;
+        self.calm_since = Some(self.now);
         for client in &mut self.clients {
             client.online = true;
         }
