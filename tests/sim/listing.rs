@@ -1,7 +1,6 @@
 //! Who is listed, and what follows from it by the book: computed without the trie.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use molia_router::ids::{PeerId, WgKey};
 use molia_router::limits::FIND_NODE_PEERS_MAX;
@@ -15,8 +14,6 @@ use super::verdict::{Oracle, Violation, ensure};
 
 /// Peers of one global network in a bucket.
 const PER_PREFIX: usize = 2;
-/// A key's life, a session's linger, and a turn.
-const GONE: Duration = Duration::from_secs(180 + 30 + 1);
 /// Peers that fit one frame, whatever their addresses.
 const FIT: usize = 9;
 
@@ -57,11 +54,9 @@ pub(crate) fn check_networks(at: Moment, listing: &[Listed]) -> Result<(), Viola
     ensure(crowd.is_none(), Oracle::Networks, at, || format!("{crowd:?}"))
 }
 
-/// Whoever is listed has a session, and so was heard of within a key's life and its linger.
-pub(crate) fn check_heard(at: Moment, listing: &[Listed], tap: &Tap) -> Result<(), Violation> {
-    let recent =
-        |listed: &&Listed| tap.heard(&listed.key).is_some_and(|heard| at.since(heard) < GONE);
-    let gone = listing.iter().find(|listed| !recent(listed));
+/// Whoever is listed has a session, and so was heard of lately.
+pub(crate) fn check_living(at: Moment, listing: &[Listed], tap: &Tap) -> Result<(), Violation> {
+    let gone = listing.iter().find(|listed| !tap.may_live(&listed.key, at));
     ensure(gone.is_none(), Oracle::Listing, at, || format!("{gone:?} was not heard of any more"))
 }
 

@@ -90,8 +90,13 @@ impl Scenario {
         // Every third world outlives a few keys; the others are short and busy.
         let long = seed % 3 == 2;
         let faults = Faults::of(&mut dice);
-        let places = (0..CLIENTS + INSIDERS).map(|n| (place(&mut dice, n), faults.link(&mut dice)));
-        let places = places.collect();
+        let mut places: Vec<(SocketAddr, Link)> = Vec::new();
+        while places.len() < CLIENTS + INSIDERS {
+            let at = place(&mut dice, places.len());
+            if places.iter().all(|(taken, _)| *taken != at) {
+                places.push((at, faults.link(&mut dice)));
+            }
+        }
         let busy = if long { 9_000..20_000 } else { 1_500..5_000 };
         let jumps = dice.permille(250);
         let tempo = Tempo {

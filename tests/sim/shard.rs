@@ -233,7 +233,7 @@ impl Shard {
         if let Some(saboteur) = saboteur {
             saboteur.stale_listing(&mut listing);
         }
-        listing::check_heard(at, &listing, &self.tap)?;
+        listing::check_living(at, &listing, &self.tap)?;
         self.last = Some(tally);
         Ok(())
     }

@@ -22,6 +22,12 @@ use super::verdict::{Oracle, Violation, ensure};
 
 /// WireGuard's REJECT_AFTER_TIME.
 const KEY_LIFETIME: Duration = Duration::from_secs(180);
+/// A session lasts so long beyond its last key.
+const LINGER: Duration = Duration::from_secs(30);
+/// And so long after a handshake that is not confirmed.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// A timer is late by a turn at most.
+const TURN: Duration = Duration::from_secs(1);
 /// An address that was left stays proven so long.
 const LEFT_PROVEN: Duration = Duration::from_secs(180);
 /// A session's challenges are that far apart at least.
@@ -74,7 +80,8 @@ struct Endpoint {
     addr: SocketAddr,
     /// Handshake and counter that say so.
     told_by: (u64, u64),
-    heard: Moment,
+    /// Until when the session lasts if nothing more comes.
+    lasts: Moment,
 }
 
 /// What was seen leaving, for the sums.
@@ -144,9 +151,10 @@ impl Tap {
         let Some(content) = key.to_router.open(bytes).filter(|_| fresh) else { return };
         key.seen.insert(counter);
         let (owner, told_by) = (key.owner, (key.order, counter));
-        let now_at = Endpoint { addr: from, told_by, heard: now };
-        let endpoint = self.endpoints.entry(owner).or_insert(now_at);
-        endpoint.heard = now;
+        let lasts = now + KEY_LIFETIME + LINGER;
+        let endpoint = Endpoint { addr: from, told_by, lasts };
+        let endpoint = self.endpoints.entry(owner).or_insert(endpoint);
+        endpoint.lasts = lasts;
         let moves = told_by > endpoint.told_by;
         let before = endpoint.addr;
         if moves {
@@ -252,6 +260,9 @@ impl Tap {
         };
         self.keys.retain(replaced);
         self.by_router.insert(to_router.index, from_router.index);
+        if let Some(endpoint) = self.endpoints.get_mut(&hello.key) {
+            endpoint.lasts = endpoint.lasts.max(now + CONFIRM_WITHIN);
+        }
         let key = Key {
             owner: hello.key,
             to_router,
@@ -355,9 +366,9 @@ impl Tap {
         self.locals.iter().find(other).map(|(&peer, &local)| Path { peer, local })
     }
 
-    /// When a peer was last heard of.
-    pub(crate) fn heard(&self, owner: &WgKey) -> Option<Moment> {
-        self.endpoints.get(owner).map(|endpoint| endpoint.heard)
+    /// Whether a peer may still have a session.
+    pub(crate) fn may_live(&self, owner: &WgKey, at: Moment) -> bool {
+        self.endpoints.get(owner).is_some_and(|endpoint| at < endpoint.lasts + TURN)
     }
 
     /// Another proven address of the peer that this client's index belongs to.

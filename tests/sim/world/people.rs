@@ -245,7 +245,8 @@ impl World {
             addr = self.clients[n].first_addr();
         }
         let theirs = |client: &Honest| client.number != n && client.was_at(&addr);
-        if !self.clients.iter().any(theirs) {
+        let enemy = self.hostile.insiders.iter().any(|insider| insider.addr == addr);
+        if !enemy && !self.clients.iter().any(theirs) {
             self.tell(|| format!("client {n} moves to {addr}"));
             self.clients[n].rebind(self.now, addr);
         }
