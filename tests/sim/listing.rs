@@ -1,6 +1,7 @@
 //! Who is listed, and what follows from it by the book: computed without the trie.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use molia_router::ids::{PeerId, WgKey};
 use molia_router::limits::FIND_NODE_PEERS_MAX;
@@ -22,6 +23,8 @@ const FIT: usize = 9;
 pub(crate) struct Listed {
     pub(crate) id: PeerId,
     pub(crate) key: WgKey,
+    /// Where others are told that it is.
+    pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) prefix: Prefix,
     pub(crate) scope: Scope,
     pub(crate) bucket: usize,
@@ -29,12 +32,16 @@ pub(crate) struct Listed {
 
 /// Everybody in the table.
 pub(crate) fn of(table: &Table) -> Vec<Listed> {
-    let listed = table.iter().map(|entry| Listed {
-        id: entry.id,
-        key: Peer::read(&entry.encoded).expect("the router wrote it").wg_public,
-        prefix: entry.prefix,
-        scope: entry.scope,
-        bucket: table.bucket_of(&entry.id),
+    let listed = table.iter().map(|entry| {
+        let peer = Peer::read(&entry.encoded).expect("the router wrote it");
+        Listed {
+            id: entry.id,
+            key: peer.wg_public,
+            addrs: peer.addrs.sockets().collect(),
+            prefix: entry.prefix,
+            scope: entry.scope,
+            bucket: table.bucket_of(&entry.id),
+        }
     });
     listed.collect()
 }
@@ -58,6 +65,16 @@ pub(crate) fn check_networks(at: Moment, listing: &[Listed]) -> Result<(), Viola
 pub(crate) fn check_living(at: Moment, listing: &[Listed], tap: &Tap) -> Result<(), Violation> {
     let gone = listing.iter().find(|listed| !tap.may_live(&listed.key, at));
     ensure(gone.is_none(), Oracle::Listing, at, || format!("{gone:?} was not heard of any more"))
+}
+
+/// Nobody is sent to an address that its peer has not proven: it may be somebody else's.
+pub(crate) fn check_proven(at: Moment, listing: &[Listed], tap: &Tap) -> Result<(), Violation> {
+    let proven = |listed: &Listed| {
+        let all = listed.addrs.iter().all(|addr| tap.was_proven(&listed.key, addr));
+        all && !listed.addrs.is_empty()
+    };
+    let aimed = listing.iter().find(|listed| !proven(listed));
+    ensure(aimed.is_none(), Oracle::Listing, at, || format!("{aimed:?} is where nobody was proven"))
 }
 
 /// Whether a peer of this network has a reason not to be in its bucket.

@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     CrowdBucket,
     /// A peer stays listed that nobody heard of for long.
     KeepGone,
+    /// A peer is listed at an address that it only claimed.
+    Aim,
     /// Identities outlast what was signed.
     Outlast,
     /// A living peer loses its place.
@@ -71,7 +73,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 26] = [
+    pub(crate) const ALL: [(Self, Oracle); 27] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -91,6 +93,7 @@ impl Fault {
         (Self::InvertPriority, Oracle::Priority),
         (Self::CrowdBucket, Oracle::Networks),
         (Self::KeepGone, Oracle::Listing),
+        (Self::Aim, Oracle::Listing),
         (Self::Outlast, Oracle::Listing),
         (Self::EvictLiving, Oracle::Listing),
         (Self::Overfill, Oracle::Capacity),
@@ -265,6 +268,10 @@ impl Saboteur {
     pub(crate) fn stale_listing(&mut self, listing: &mut [Listed]) {
         if self.is(Fault::KeepGone) {
             listing.iter_mut().take(1).for_each(|listed| listed.key = WgKey([7; 32]));
+        }
+        if self.is(Fault::Aim) {
+            let victim = ([77, 1, 2, 3], 4).into();
+            listing.iter_mut().take(1).for_each(|listed| listed.addrs = vec![victim]);
         }
     }
 

@@ -234,6 +234,7 @@ impl Shard {
             saboteur.stale_listing(&mut listing);
         }
         listing::check_living(at, &listing, &self.tap)?;
+        listing::check_proven(at, &listing, &self.tap)?;
         self.last = Some(tally);
         Ok(())
     }

@@ -103,6 +103,8 @@ pub(crate) struct Tap {
     by_router: BTreeMap<u32, u32>,
     accounts: BTreeMap<(WgKey, SocketAddr), Account>,
     endpoints: BTreeMap<WgKey, Endpoint>,
+    /// What was ever proven.
+    proofs: BTreeSet<(WgKey, SocketAddr)>,
     /// Where a token was sent.
     tokens: BTreeMap<(WgKey, u64), SocketAddr>,
     /// Questions not answered yet, by peer and correlation.
@@ -121,6 +123,7 @@ impl Tap {
             by_router: BTreeMap::new(),
             accounts: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            proofs: BTreeSet::new(),
             tokens: BTreeMap::new(),
             questions: BTreeMap::new(),
             locals: BTreeMap::new(),
@@ -193,6 +196,7 @@ impl Tap {
     fn prove(&mut self, owner: WgKey, addr: SocketAddr, now: Moment) {
         let elsewhere = self.endpoints.get(&owner).is_some_and(|endpoint| endpoint.addr != addr);
         let left = elsewhere.then_some(now);
+        self.proofs.insert((owner, addr));
         self.accounts.insert((owner, addr), Account { proven: true, left, ..Account::default() });
     }
 
@@ -369,6 +373,11 @@ impl Tap {
     /// Whether a peer may still have a session.
     pub(crate) fn may_live(&self, owner: &WgKey, at: Moment) -> bool {
         self.endpoints.get(owner).is_some_and(|endpoint| at < endpoint.lasts + TURN)
+    }
+
+    /// Whether a peer ever proved to be at `addr`.
+    pub(crate) fn was_proven(&self, owner: &WgKey, addr: &SocketAddr) -> bool {
+        self.proofs.contains(&(*owner, *addr))
     }
 
     /// Another proven address of the peer that this client's index belongs to.

@@ -11,7 +11,7 @@ use molia_router::wire::{multiaddr, proto};
 
 use super::{Turn, World};
 use crate::honest::{Got, Honest, id_of};
-use crate::hostile::{Hostile, Shot};
+use crate::hostile::Shot;
 use crate::listing::{self, Listed};
 use crate::network::Event;
 use crate::saboteur::Saboteur;
@@ -121,19 +121,12 @@ impl World {
         let true_of = |client: &Honest| {
             let addrs = peer.addrs.iter().map(|addr| multiaddr::decode(&addr.multiaddr));
             client.wg_key.0[..] == peer.wg_public[..]
-                && addrs
-                    .into_iter()
-                    .all(|addr| addr.is_ok_and(|addr| self.may_be_seen_at(client, addr)))
+                && addrs.into_iter().all(|addr| addr.is_ok_and(|addr| client.was_at(&addr)))
         };
         let honest = self.clients.iter().find(|client| client.peer_id == id);
         ensure(insider || honest.is_some_and(true_of), Oracle::Answers, self.now, || {
             format!("told of a peer that is not so: {peer:?}")
         })
-    }
-
-    /// A client is seen where it was, or where a copy of its datagram claimed to come from.
-    fn may_be_seen_at(&self, client: &Honest, addr: SocketAddr) -> bool {
-        client.was_at(&addr) || Hostile::is_nowhere(&addr)
     }
 
     pub(super) fn request(&mut self, n: usize) -> Result<(), Violation> {
