@@ -49,6 +49,8 @@ pub(super) struct Fleet {
     trains: Pool,
     clock: Clock,
     received: Vec<Datagram>,
+    /// Who is asked in the slice at hand.
+    target: Option<SocketAddr>,
     scratch: Vec<u8>,
     rng: ChaCha12Rng,
 }
@@ -60,6 +62,9 @@ struct Flow {
     /// Answers of the burst at hand that are not there yet.
     missing: usize,
 }
+
+/// An empty message under WireGuard's header and tag.
+const KEEPALIVE_BYTES: usize = 32;
 
 /// A train that is ready to go.
 pub(super) struct Shot {
@@ -110,6 +115,7 @@ impl Fleet {
             trains,
             clock: Clock::start(),
             received: Vec::with_capacity(BURST),
+            target: None,
             scratch: vec![0; 2048],
             rng,
         })
@@ -183,6 +189,7 @@ impl Fleet {
         check: Option<(usize, Kind)>,
     ) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
+        self.target = Some(address);
         let mut shots = shots.into_iter().peekable();
         while shots.peek().is_some() {
             let mut sent = Vec::with_capacity(BURST);
@@ -217,7 +224,10 @@ impl Fleet {
                 }
                 let turned = self.flows[at].port.turn(wait, &mut self.received);
                 turned.map_err(|error| format!("receiving: {error}"))?;
-                let new = self.received.drain(..);
+                let new = self
+                    .received
+                    .drain(..)
+                    .filter(|new| new.path.peer == address && new.buf.len() > KEEPALIVE_BYTES);
                 came.extend(new.map(|datagram| (at, datagram.buf.to_vec())));
             }
         }
@@ -266,7 +276,9 @@ impl Fleet {
         let flow = &mut self.flows[at];
         flow.port.turn(wait, &mut received).map_err(|error| format!("receiving: {error}"))?;
         for datagram in received.drain(..) {
-            for answer in datagram.segments() {
+            // Servers that are not asked now still send their keepalives.
+            let asked = Some(datagram.path.peer) == self.target;
+            for answer in datagram.segments().filter(|it| asked && it.len() > KEEPALIVE_BYTES) {
                 self.flows[at].missing = self.flows[at].missing.saturating_sub(1);
                 outcome.answered += 1;
                 outcome.answer_bytes = answer.len();
@@ -329,6 +341,7 @@ impl Fleet {
             self.send_one(at, address, request)?;
             let turned = self.flows[at].port.turn(RETRY, &mut received);
             turned.map_err(|error| format!("receiving: {error}"))?;
+            received.retain(|datagram| datagram.path.peer == address);
             if let Some(datagram) = received.first() {
                 return Ok(datagram.segments().next().unwrap_or_default().to_vec());
             }
