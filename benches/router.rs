@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use molia_router::ids::PeerId;
-use molia_router::net::Datagram;
+use molia_router::net::{Datagram, Transmit};
 use molia_router::router::Config;
 use molia_router::wire::body::{FindNodeReq, Ping, ReflectReq};
 use molia_router::wire::{Header, Kind};
@@ -41,8 +41,8 @@ fn serve(bench: &mut Bench, peer: &Peer, requests: &[Vec<u8>]) {
         let mut buf = bench.receive_slot();
         assert!(buf.extend(request));
         let datagram = Datagram { path, segment: buf.len(), buf };
-        bench.router.receive(at, datagram, &mut |sent| drop(black_box(sent)));
-        bench.router.transmit(at, &mut |sent| drop(black_box(sent)));
+        bench.router.receive(at, datagram, &mut |sent: Transmit| drop(black_box(sent)));
+        bench.router.transmit(at, &mut |sent: Transmit| drop(black_box(sent)));
     }
 }
 

@@ -10,6 +10,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use uring::{Achieved, Engine, ErrorKind, Feature, Missing, Reason, Stats, TxMode};
 pub use uring::{Datagram, Local, Path, Transmit};
 
+/// Where a router's datagrams go. A closure is an outlet that always has room.
+pub trait Outlet {
+    /// Takes one more.
+    fn send(&mut self, transmit: Transmit);
+
+    /// How many more can leave now; beyond them, what waits does better in the queues.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+}
+
+impl<F: FnMut(Transmit)> Outlet for F {
+    #[inline]
+    fn send(&mut self, transmit: Transmit) {
+        self(transmit);
+    }
+}
+
 /// The network a limit is charged to: /24 of IPv4, /48 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix(pub [u8; 7]);

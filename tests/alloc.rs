@@ -10,7 +10,7 @@ use std::time::Duration;
 use bufpool::{Hugepages, Pool, PoolConfig};
 use molia_router::ids::PeerId;
 use molia_router::limits;
-use molia_router::net::{Datagram, Local, Path};
+use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, SocketConfig};
 use molia_router::wire::body::{
     Capabilities, FindNodeReq, NegotiateReq, Ping, ReflectReq, feature,
@@ -83,8 +83,8 @@ impl Served {
         bench.advance(3_000_000);
         let now = bench.now;
         for datagram in received.drain(..) {
-            bench.router.receive(now, datagram, &mut |transmit| port.send(transmit));
-            bench.router.transmit(now, &mut |transmit| port.send(transmit));
+            bench.router.receive(now, datagram, &mut |transmit: Transmit| port.send(transmit));
+            bench.router.transmit(now, &mut |transmit: Transmit| port.send(transmit));
         }
         port.flush();
     }

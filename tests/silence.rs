@@ -5,7 +5,7 @@ mod support;
 
 use std::net::SocketAddr;
 
-use molia_router::net::{Datagram, Local, Path};
+use molia_router::net::{Datagram, Local, Path, Transmit};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -68,8 +68,10 @@ fn ten_million_datagrams_of_garbage_bring_nothing_back() {
             buf.grow(len);
             let datagram = Datagram { path, segment: buf.len(), buf };
             let clock = now(10_000_000_000 + n * 1000);
-            bench.router.receive(clock, datagram, &mut |sent| sent_back += sent.buf.len());
-            bench.router.transmit(clock, &mut |sent| sent_back += sent.buf.len());
+            bench
+                .router
+                .receive(clock, datagram, &mut |sent: Transmit| sent_back += sent.buf.len());
+            bench.router.transmit(clock, &mut |sent: Transmit| sent_back += sent.buf.len());
         }
     });
     assert_eq!(sent_back, 0, "bytes sent to a stranger");

@@ -105,7 +105,7 @@ impl World {
         self.now.at = self.now.at + Duration::from_millis(ms);
         self.now.unix_ms += ms;
         let (traffic, inbox) = (&mut self.traffic, &mut self.inbox);
-        self.router.poll(self.now, &mut |sent| {
+        self.router.poll(self.now, &mut |sent: molia_router::net::Transmit| {
             let to = place(sent.path.peer);
             traffic[to][1] += sent.buf.len();
             inbox.push((to, sent.buf.to_vec()));

@@ -28,7 +28,7 @@ use crate::egress::{self, Egress};
 use crate::identity::Identity;
 use crate::ids::SessionRef;
 use crate::limits;
-use crate::net::{Datagram, Path, Prefix, Transmit};
+use crate::net::{Datagram, Outlet, Path, Prefix};
 use crate::overlay::{self as table, Table};
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
@@ -158,23 +158,23 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Handles everything one receive slot brought; answers that are due go to `send`.
-    pub fn receive(&mut self, now: Now, datagram: Datagram, send: &mut impl FnMut(Transmit)) {
+    /// Handles everything one receive slot brought; answers that are due go to `outlet`.
+    pub fn receive(&mut self, now: Now, datagram: Datagram, outlet: &mut impl Outlet) {
         if datagram.buf.is_empty() {
             // It has no segments, and is still one datagram.
             return self.outbox.counters.drop(Drop::Empty);
         }
         for segment in datagram.segments() {
-            self.datagram(now, &datagram.path, segment, send);
+            self.datagram(now, &datagram.path, segment, outlet);
             if self.crowded() {
-                self.transmit(now, send);
+                self.transmit(now, outlet);
             }
         }
     }
 
-    fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
+    fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
         match bytes.first() {
-            Some(1..=4) => self.wireguard(now, path, bytes, send),
+            Some(1..=4) => self.wireguard(now, path, bytes, outlet),
             Some(0) if is_stun(bytes) => self.outbox.counters.drop(Drop::Stun),
             Some(5) => self.outbox.counters.drop(Drop::RelayChannel),
             Some(6 | 7) => self.outbox.counters.drop(Drop::Probe),
@@ -183,7 +183,7 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    fn wireguard(&mut self, now: Now, path: &Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
+    fn wireguard(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
         let mut scratch = std::mem::take(&mut self.scratch);
         match self.sessions.receive(now, path, bytes, &mut scratch) {
             Opened::Frame { session, plaintext } => {
@@ -196,7 +196,7 @@ impl<T: Tunnel> Router<T> {
                 if let Some(reason) = drop {
                     self.outbox.counters.drop(reason);
                 }
-                self.outbox.send_raw(*path, bytes, send);
+                self.outbox.send_raw(*path, bytes, outlet);
             }
             Opened::Nothing if is_data(bytes) => self.outbox.counters.decrypt_ok(),
             Opened::Nothing => {}
@@ -212,18 +212,18 @@ impl<T: Tunnel> Router<T> {
     }
 
     /// Does what is due by now: deferred handshakes, keepalives, challenges, expiry.
-    pub fn poll(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
+    pub fn poll(&mut self, now: Now, outlet: &mut impl Outlet) {
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(event) = self.sessions.poll(now, &mut scratch) {
             match event {
-                Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, send),
+                Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, outlet),
                 Event::Ended(session, _) => self.session_ended(session),
                 Event::Dropped(reason) => self.outbox.counters.drop(reason),
             }
         }
         self.scratch = scratch;
         self.poll_overlay(now);
-        self.transmit(now, send);
+        self.transmit(now, outlet);
     }
 
     /// When [`poll`](Self::poll) has something to do next.

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::drops::Drop;
 use crate::egress::{Egress, Next, Offered, Outgoing};
 use crate::limits;
-use crate::net::{Path, Transmit};
+use crate::net::{Outlet, Path, Transmit};
 use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::body::{Error, Overflow, Writer};
@@ -72,10 +72,10 @@ impl Outbox {
     }
 
     /// Sends a datagram that is already sealed: handshake answers, keepalives, challenges.
-    pub(super) fn send_raw(&mut self, path: Path, bytes: &[u8], send: &mut impl FnMut(Transmit)) {
+    pub(super) fn send_raw(&mut self, path: Path, bytes: &[u8], outlet: &mut impl Outlet) {
         let Some(mut buf) = self.take() else { return };
         assert!(buf.extend(bytes), "WireGuard's own messages fit a slot");
-        send(Transmit { path, segment: buf.len(), buf });
+        outlet.send(Transmit { path, segment: buf.len(), buf });
     }
 }
 
@@ -104,11 +104,11 @@ impl<T: Tunnel> Router<T> {
     }
 
     /// Sends what the queues hold.
-    pub fn transmit(&mut self, now: Now, send: &mut impl FnMut(Transmit)) {
+    pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
         while let Some(next) = self.outbox.egress.next(now.at) {
             match next {
                 Next::Send(outgoing, _) => match self.seal(now, outgoing) {
-                    Ok(transmit) => send(transmit),
+                    Ok(transmit) => outlet.send(transmit),
                     Err(reason) => self.outbox.counters.drop(reason),
                 },
                 Next::Dropped(_, reason) => self.outbox.counters.drop(reason),

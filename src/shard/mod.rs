@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, thread_cpu_ns};
-use crate::net::Datagram;
+use crate::net::{Datagram, Outlet, Transmit};
 use crate::port::{AnyPort, Port, Stats};
 use crate::router::Router;
 use crate::time::{Moment, Now};
@@ -65,14 +65,15 @@ impl Shard {
         let now = clock.now();
 
         // 3. Handle what came; the answers of a slot leave before the next one is looked at.
+        let mut outlet = ToPort { port };
         for datagram in received.drain(..) {
-            router.receive(now, datagram, &mut |transmit| port.send(transmit));
-            router.transmit(now, &mut |transmit| port.send(transmit));
+            router.receive(now, datagram, &mut outlet);
+            router.transmit(now, &mut outlet);
         }
 
         // 4. Do what time alone brings about.
         if router.next_deadline() <= now.at {
-            router.poll(now, &mut |transmit| port.send(transmit));
+            router.poll(now, &mut outlet);
         }
 
         // 5. Hand the batch to the kernel.
@@ -105,6 +106,18 @@ impl Shard {
         let socket = self.port.socket();
         let [receive, send] = [socket.receive_buffer(), socket.send_buffer()];
         counters.socket_buffers(receive.effective_bytes as u64, send.effective_bytes as u64);
+    }
+}
+
+/// The way from the router to the port.
+struct ToPort<'a> {
+    port: &'a mut AnyPort,
+}
+
+impl Outlet for ToPort<'_> {
+    #[inline]
+    fn send(&mut self, transmit: Transmit) {
+        self.port.send(transmit);
     }
 }
 

@@ -128,7 +128,7 @@ impl Shard {
             None => Some(datagram),
         };
         if let Some(datagram) = datagram {
-            self.router.receive(now, datagram, &mut |transmit| sent.push(transmit));
+            self.router.receive(now, datagram, &mut |transmit: Transmit| sent.push(transmit));
         }
         sent
     }
@@ -136,7 +136,7 @@ impl Shard {
     /// Second half: what is due, and what waits to be sent.
     pub(crate) fn poll(&mut self, now: Now) -> Vec<Transmit> {
         let mut sent = Vec::new();
-        self.router.poll(now, &mut |transmit| sent.push(transmit));
+        self.router.poll(now, &mut |transmit: Transmit| sent.push(transmit));
         self.turned_at = now.at;
         self.idle_turns = if sent.is_empty() { self.idle_turns + 1 } else { 0 };
         sent

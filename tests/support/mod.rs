@@ -16,7 +16,7 @@ use molia_router::counters::Counters;
 use molia_router::identity::Identity;
 use molia_router::ids::WgKey;
 use molia_router::limits;
-use molia_router::net::{Datagram, Local, Path};
+use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::router::{Config, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
@@ -95,8 +95,9 @@ impl Bench {
         let mut sent = Vec::new();
         self.advance(1_000_000);
         let now = self.now;
-        self.router.receive(now, datagram, &mut |it| sent.push((it.path, it.buf.to_vec())));
-        self.router.transmit(now, &mut |it| sent.push((it.path, it.buf.to_vec())));
+        self.router
+            .receive(now, datagram, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        self.router.transmit(now, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
         sent
     }
 
@@ -104,7 +105,7 @@ impl Bench {
     pub(crate) fn due(&mut self) -> Vec<Vec<u8>> {
         self.advance(20_000_000);
         let mut sent = Vec::new();
-        self.router.poll(self.now, &mut |it| sent.push(it.buf.to_vec()));
+        self.router.poll(self.now, &mut |it: Transmit| sent.push(it.buf.to_vec()));
         sent
     }
 
