@@ -66,6 +66,19 @@ impl Identity {
         &self.wireguard
     }
 
+    /// Seeds the choice of every peer's home shard: the same in every life of this router, and
+    /// nobody else's to guess.
+    pub fn home_seed(&self) -> [u64; 2] {
+        let secret = Zeroizing::new(self.wireguard.to_bytes());
+        let seed = blake3::derive_key("molia-router home shards v1", secret.as_slice());
+        let half = |at: usize| {
+            let mut le = [0; 8];
+            le.copy_from_slice(&seed[at..at + 8]);
+            u64::from_le_bytes(le)
+        };
+        [half(0), half(8)]
+    }
+
     /// States, from one second to another, that the WireGuard key is this identity's.
     pub fn binding(&self, not_before_unix_s: u64, not_after_unix_s: u64) -> IdentityBinding {
         let signed = signed_bytes(&self.wg_key, not_before_unix_s, not_after_unix_s);

@@ -3,7 +3,8 @@
 //! Modules in reading order, by layer; each layer uses only those above it, and
 //! state machines never use each other:
 //!
-//! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`admission`], [`wire`]
+//! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`partition`],
+//!   [`admission`], [`wire`]
 //! * L1 state machines: [`tunnel`], [`identity`], [`egress`], [`overlay`]
 //! * L2 composition: [`counters`], [`router`]
 //! * L3 input and output: [`clock`], [`port`], [`shard`], [`config`], [`admin`], [`client`], [`cli`]
@@ -15,6 +16,7 @@ pub mod drops;
 pub mod ids;
 pub mod limits;
 pub mod net;
+pub mod partition;
 pub mod time;
 pub mod wheel;
 pub mod wire;
