@@ -65,6 +65,7 @@ impl World {
                 None
             }
             Opened::Nothing | Opened::Dropped(_) => None,
+            Opened::Elsewhere(_) | Opened::Move(_) => unreachable!("there is one shard"),
         }
     }
 

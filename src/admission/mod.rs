@@ -182,6 +182,20 @@ impl Admission {
         self.cookies.reply(now, peer, initiation, difficulty_bits, &mut self.rng, out);
     }
 
+    /// Remembers an initiation that another shard's admission let through.
+    ///
+    /// # Errors
+    /// [`Drop::ReplayedInitiation`] if it was seen here: a repeat that came by another shard,
+    /// which knows only its own.
+    pub fn vouched(&mut self, initiation: &Initiation) -> Result<(), Drop> {
+        let mark = &initiation[4..40];
+        if self.replays.seen(mark) {
+            return Err(Drop::ReplayedInitiation);
+        }
+        self.replays.remember(mark);
+        Ok(())
+    }
+
     /// Whether strangers are asked for cookies.
     pub fn under_load(&self, now: Moment) -> bool {
         self.load.under(now)

@@ -21,7 +21,7 @@ use crate::ids::{SessionRef, WgKey};
 use crate::net::Path;
 use crate::time::Moment;
 
-pub use crate::admission::{INITIATION_BYTES, Initiation};
+pub use crate::admission::{INITIATION_BYTES, Initiation, Standing};
 pub use session::Session;
 pub use sessions::{Config, Secrets, Sessions, Stats};
 
@@ -118,6 +118,11 @@ pub enum Opened<'s> {
     },
     /// Well received, nothing to do: a keepalive, or an initiation that waits for its turn.
     Nothing,
+    /// Data of a session of another shard, whose number this is.
+    Elsewhere(u16),
+    /// An initiation, the datagram at hand, that passed admission here and is to be answered by
+    /// the peer's home.
+    Move(Moved),
     /// Not well received.
     Dropped(Drop),
 }
@@ -129,8 +134,23 @@ pub enum Event<'s> {
     Send(Path, &'s [u8]),
     /// The session is over; its slot is free.
     Ended(SessionRef, WgKey),
+    /// This initiation, which waited, is to be answered by the peer's home.
+    Move(Moved, &'s [u8]),
     /// An initiation that waited was no good.
     Dropped(Drop),
+}
+
+/// What is known of an initiation on its way to the shard that is its peer's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// That shard.
+    pub home: u16,
+    /// The initiator's static key.
+    pub key: WgKey,
+    /// What its source has proven.
+    pub standing: Standing,
+    /// Which way it came.
+    pub path: Path,
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 use std::collections::VecDeque;
 
 use crate::admission::{Initiation, Standing};
+use crate::ids::WgKey;
 use crate::net::Path;
 
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) path: Path,
     pub(super) initiation: Initiation,
+    /// The initiator's key, where another shard found it out.
+    pub(super) key: Option<WgKey>,
 }
 
 #[derive(Debug)]
@@ -38,8 +41,10 @@ impl Pending {
         room
     }
 
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
-        self.lanes.iter_mut().find_map(VecDeque::pop_front)
+    pub(super) fn pop(&mut self) -> Option<(Standing, Waiting)> {
+        let standings = [Standing::Shown, Standing::Known, Standing::Stranger];
+        let first = |(standing, lane): (_, &mut VecDeque<_>)| Some((standing, lane.pop_front()?));
+        standings.into_iter().zip(&mut self.lanes).find_map(first)
     }
 
     pub(super) fn is_empty(&self) -> bool {

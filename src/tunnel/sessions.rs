@@ -18,9 +18,11 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::challenge::CHALLENGE_BYTES;
 use super::known::Known;
-use super::pending::{Pending, Waiting};
+use super::pending::Pending;
 use super::session::{Change, Session};
-use super::{DATA_OVERHEAD, Event, Opened, RESPONSE_BYTES, SCRATCH_MIN, Tunnel};
+use super::{
+    DATA_OVERHEAD, Event, INITIATION_BYTES, Moved, Opened, RESPONSE_BYTES, SCRATCH_MIN, Tunnel,
+};
 use crate::admission::{Admission, cookie};
 use crate::bucket::Keyed;
 use crate::drops::Drop;
@@ -31,9 +33,8 @@ use crate::wheel::Wheel;
 
 pub use config::{Config, Secrets, Stats};
 use due::Outcome;
+use handshake::Answer;
 
-/// Bits of a receiver index that are ours; the lowest eight count the session's keys.
-const INDEX_BITS: u32 = 24;
 /// Sessions that may be put out of their slot before [`Sessions::poll`] reports them.
 const EVICTIONS_MAX: usize = 64;
 /// WireGuard's limit on counters, and ours: BoringTun's window computes with them.
@@ -99,9 +100,9 @@ impl<T: Tunnel> Sessions<T> {
     /// # Panics
     /// If the slots do not fit into a receiver index beside the shard.
     pub fn new(config: Config, engine: T, public: &WgKey, secrets: &Secrets) -> Self {
-        let Config { sessions_max, shard, shard_bits, .. } = config;
-        assert!(shard_bits < INDEX_BITS && shard < 1 << shard_bits, "the shard fits its bits");
-        assert!(sessions_max <= 1 << (INDEX_BITS - shard_bits), "slots fit the bits that are left");
+        let Config { sessions_max, shard, partition, .. } = config;
+        assert!(shard < partition.shards(), "a shard is one of those there are");
+        assert!(sessions_max <= partition.slots_max(), "slots fit the bits that the shard leaves");
         let slots = sessions_max as usize;
         let mut rng = ChaCha12Rng::from_seed(secrets.seed);
         let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
@@ -192,9 +193,14 @@ impl<T: Tunnel> Sessions<T> {
             return Some(Event::Ended(session, key));
         }
         if !self.pending.is_empty() && self.may_answer(now.at) {
-            let Waiting { path, initiation } = self.pending.pop()?;
-            return Some(match self.handshake(now, &path, &initiation, scratch) {
-                Ok(len) => Event::Send(path, &scratch[..len]),
+            let (standing, waiting) = self.pending.pop()?;
+            return Some(match self.handshake(now, &waiting, scratch) {
+                Ok(Answer::Response(len)) => Event::Send(waiting.path, &scratch[..len]),
+                Ok(Answer::Move { home, key }) => {
+                    let initiation = &mut scratch[..INITIATION_BYTES];
+                    initiation.copy_from_slice(&waiting.initiation);
+                    Event::Move(Moved { home, key, standing, path: waiting.path }, initiation)
+                }
                 Err(drop) => Event::Dropped(drop),
             });
         }
@@ -314,10 +320,13 @@ impl<T: Tunnel> Sessions<T> {
         if counter >= COUNTER_MAX {
             return Opened::Dropped(Drop::BadCounter);
         }
-        let Some((slot, place)) = self.slot_of(index) else {
+        let (shard, slot) = self.config.partition.session_of(index);
+        if shard != u32::from(self.config.shard) {
+            return self.elsewhere(shard);
+        }
+        let Some(place) = self.slots.get_mut(slot as usize) else {
             return Opened::Dropped(Drop::NoSession);
         };
-        let place = &mut self.slots[place];
         let Some(tenant) = &mut place.session else { return Opened::Dropped(Drop::NoSession) };
         if let Err(drop) = tenant.ring.receiving(now.at, index) {
             return Opened::Dropped(drop);
@@ -345,14 +354,13 @@ impl<T: Tunnel> Sessions<T> {
         }
     }
 
-    /// The slot that a receiver index names, if it is one of this shard's.
-    #[inline]
-    fn slot_of(&self, index: u32) -> Option<(u32, usize)> {
-        let slot_bits = INDEX_BITS - self.config.shard_bits;
-        let word = index >> 8;
-        let slot = word & ((1 << slot_bits) - 1);
-        let ours = word >> slot_bits == self.config.shard && (slot as usize) < self.slots.len();
-        ours.then_some((slot, slot as usize))
+    /// Data whose index names another shard.
+    #[cold]
+    fn elsewhere<'s>(&self, shard: u32) -> Opened<'s> {
+        match u16::try_from(shard) {
+            Ok(shard) if shard < self.config.partition.shards() => Opened::Elsewhere(shard),
+            Ok(_) | Err(_) => Opened::Dropped(Drop::NoSession),
+        }
     }
 
     #[inline]

@@ -10,6 +10,7 @@ mod basics;
 mod model;
 mod rekey;
 mod roaming;
+mod shards;
 mod strangers;
 mod timers;
 mod world;

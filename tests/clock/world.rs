@@ -176,6 +176,7 @@ impl World {
             }
             Opened::Reply { bytes, .. } => self.send(false, client, bytes.to_vec()),
             Opened::Nothing => {}
+            Opened::Elsewhere(_) | Opened::Move(_) => unreachable!("there is one shard"),
             Opened::Dropped(drop) => return Err(drop),
         }
         Ok(())
@@ -240,6 +241,7 @@ impl World {
             match event {
                 Event::Send(to, bytes) => sent.push((to, bytes.to_vec())),
                 Event::Ended(..) => self.ended += 1,
+                Event::Move(..) => unreachable!("there is one shard"),
                 Event::Dropped(drop) => *self.drops.entry(drop.label()).or_default() += 1,
             }
         }

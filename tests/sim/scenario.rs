@@ -201,12 +201,11 @@ fn config(dice: &mut Dice) -> Config {
     };
     let tunnel = tunnel::Config {
         sessions_max: u32::try_from(room).expect("few sessions"),
-        shard: 1,
-        shard_bits: 3,
         keepalive: dice.permille(800).then(|| dice.millis(15_000..25_000)),
         handshakes_per_turn: u32::try_from(dice.within(1..5)).expect("32 bits"),
         handshake_queue: dice.below(12) + 3,
         admission,
+        ..tunnel::Config::default()
     };
     Config {
         egress: egress(dice, room),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::admission;
+use crate::partition::Partition;
 
 /// Limits of the sessions of one shard.
 #[derive(Clone, Copy, Debug)]
@@ -10,9 +11,9 @@ pub struct Config {
     /// Slots.
     pub sessions_max: u32,
     /// This shard's number, in the top bits of every receiver index.
-    pub shard: u32,
-    /// How many bits that are.
-    pub shard_bits: u32,
+    pub shard: u16,
+    /// Which shard a peer has its session in.
+    pub partition: Partition,
     /// Silence after which an empty message is sent; `None` for never.
     pub keepalive: Option<Duration>,
     /// Handshakes that one turn answers.
@@ -28,7 +29,7 @@ impl Default for Config {
         Self {
             sessions_max: 65_536,
             shard: 0,
-            shard_bits: 0,
+            partition: Partition::single(),
             keepalive: Some(Duration::from_secs(20)),
             handshakes_per_turn: 1,
             handshake_queue: 64,
@@ -57,6 +58,8 @@ impl std::fmt::Debug for Secrets {
 pub struct Stats {
     /// Handshakes that were answered.
     pub handshakes: u64,
+    /// Initiations that were opened here and moved to the peer's home.
+    pub moved: u64,
     /// Initiations that were no good after their curve work.
     pub handshakes_failed: u64,
     /// Sessions begun: a key that was not known.

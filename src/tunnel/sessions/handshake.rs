@@ -2,15 +2,23 @@
 
 use rand_core::RngCore;
 
-use super::{EVICTIONS_MAX, INDEX_BITS, Sessions, Slot};
+use super::{Config, EVICTIONS_MAX, Sessions, Slot};
 use crate::admission::{Standing, Verdict, cookie};
 use crate::drops::Drop;
-use crate::ids::SessionRef;
+use crate::ids::{SessionRef, WgKey};
 use crate::net::{Address, Path};
 use crate::time::{Moment, Now};
 use crate::tunnel::pending::Waiting;
 use crate::tunnel::session::Session;
-use crate::tunnel::{Initiation, Opened, Tunnel};
+use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
+
+/// What an initiation led to.
+pub(super) enum Answer {
+    /// A response of so many bytes.
+    Response(usize),
+    /// Its peer lives in another shard.
+    Move { home: u16, key: WgKey },
+}
 
 impl<T: Tunnel> Sessions<T> {
     pub(super) fn initiation<'s>(
@@ -29,20 +37,54 @@ impl<T: Tunnel> Sessions<T> {
             Verdict::Cookie(drop) => return self.cookie(now, path, initiation, drop, scratch),
             Verdict::Dropped(drop) => return Opened::Dropped(drop),
         };
+        let waiting = Waiting { path: *path, initiation: *initiation, key: None };
+        self.admitted(now, standing, waiting, scratch)
+    }
+
+    /// Takes an initiation that another shard has opened up to its static key and found this
+    /// shard to be the peer's home. It has paid at that shard's admission.
+    ///
+    /// # Panics
+    /// If `scratch` is shorter than [`SCRATCH_MIN`](crate::tunnel::SCRATCH_MIN).
+    pub fn adopt<'s>(
+        &mut self,
+        now: Now,
+        moved: &Moved,
+        initiation: &Initiation,
+        scratch: &'s mut [u8],
+    ) -> Opened<'s> {
+        if let Err(drop) = self.admission.vouched(initiation) {
+            return Opened::Dropped(drop);
+        }
+        let (path, initiation) = (moved.path, *initiation);
+        let waiting = Waiting { path, initiation, key: Some(moved.key) };
+        self.admitted(now, moved.standing, waiting, scratch)
+    }
+
+    /// Answers what admission let through, now or when a turn has budget for it.
+    fn admitted<'s>(
+        &mut self,
+        now: Now,
+        standing: Standing,
+        waiting: Waiting,
+        scratch: &'s mut [u8],
+    ) -> Opened<'s> {
+        let Waiting { path, initiation, .. } = waiting;
         if self.pending.is_empty() && self.may_answer(now.at) {
-            return match self.handshake(now, path, initiation, scratch) {
-                Ok(len) => Opened::Reply { bytes: &scratch[..len], drop: None },
+            return match self.handshake(now, &waiting, scratch) {
+                Ok(Answer::Response(len)) => Opened::Reply { bytes: &scratch[..len], drop: None },
+                Ok(Answer::Move { home, key }) => Opened::Move(Moved { home, key, standing, path }),
                 Err(drop) => Opened::Dropped(drop),
             };
         }
-        if self.pending.push(standing, Waiting { path: *path, initiation: *initiation }) {
+        if self.pending.push(standing, waiting) {
             return Opened::Nothing;
         }
         match standing {
             Standing::Shown => Opened::Dropped(Drop::HandshakeBudget),
             // With a cookie it comes into the lane that is served first.
             Standing::Known | Standing::Stranger => {
-                self.cookie(now, path, initiation, Drop::HandshakeBudget, scratch)
+                self.cookie(now, &path, &initiation, Drop::HandshakeBudget, scratch)
             }
         }
     }
@@ -71,36 +113,39 @@ impl<T: Tunnel> Sessions<T> {
         may
     }
 
-    /// Answers an initiation: the one place where curve work is done.
+    /// Answers an initiation, or finds who has to: the one place where curve work is done.
     pub(super) fn handshake(
         &mut self,
         now: Now,
-        path: &Path,
-        initiation: &Initiation,
+        waiting: &Waiting,
         scratch: &mut [u8],
-    ) -> Result<usize, Drop> {
-        let made = self.respond(now, path, initiation, scratch);
+    ) -> Result<Answer, Drop> {
+        let made = self.respond(now, waiting, scratch);
         match made {
-            Ok(_) => self.stats.handshakes += 1,
+            Ok(Answer::Response(_)) => self.stats.handshakes += 1,
+            Ok(Answer::Move { .. }) => self.stats.moved += 1,
             Err(_) => self.stats.handshakes_failed += 1,
         }
         made
     }
 
-    fn respond(
-        &mut self,
-        now: Now,
-        path: &Path,
-        initiation: &Initiation,
-        scratch: &mut [u8],
-    ) -> Result<usize, Drop> {
-        let key = self.engine.static_key(initiation)?;
+    fn respond(&mut self, now: Now, waiting: &Waiting, scratch: &mut [u8]) -> Result<Answer, Drop> {
+        let Config { shard, partition, .. } = self.config;
+        let Waiting { path, initiation, key } = waiting;
+        let key = match *key {
+            Some(key) => key,
+            None => self.engine.static_key(initiation)?,
+        };
+        let home = partition.home(&key);
+        if home != shard {
+            return Ok(Answer::Move { home, key });
+        }
         let known = self.by_key.get(&key).copied();
         let slot = match known {
             Some(slot) => slot,
             None => self.vacant(now.at).ok_or(Drop::SessionsFull)?,
         };
-        let index = self.config.shard << (INDEX_BITS - self.config.shard_bits) | slot;
+        let index = partition.index(shard, slot);
         let made = match self.engine.respond(now.at, slot, &key, index, initiation, scratch) {
             Ok(made) => made,
             Err(drop) => {
@@ -125,7 +170,7 @@ impl<T: Tunnel> Sessions<T> {
             tenant.ring.add(made.established, made.index, Address::of(&path.peer));
         }
         self.arm(now.at, slot);
-        if made.len == 0 { Err(Drop::BadInitiation) } else { Ok(made.len) }
+        if made.len == 0 { Err(Drop::BadInitiation) } else { Ok(Answer::Response(made.len)) }
     }
 
     /// A slot for a new session: one that is free, one never used, one whose tenant is dead.

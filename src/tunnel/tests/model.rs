@@ -161,6 +161,7 @@ impl<K: Kind> Trial<K> {
                 let ours = self.clients.iter().position(|client| client.key() == key);
                 self.keys[ours.unwrap()] = Keys::default();
             }
+            Due::Move(..) => unreachable!("there is one shard"),
             Due::Dropped(_) => {}
         }
     }

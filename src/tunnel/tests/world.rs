@@ -168,7 +168,22 @@ pub(super) enum Got {
     Frame(SessionRef, Vec<u8>),
     Reply(Vec<u8>, Option<Drop>),
     Nothing,
+    Elsewhere(u16),
+    Move(Moved),
     Dropped(Drop),
+}
+
+impl Got {
+    fn of(opened: Opened<'_>) -> Self {
+        match opened {
+            Opened::Frame { session, plaintext } => Self::Frame(session, plaintext.to_vec()),
+            Opened::Reply { bytes, drop } => Self::Reply(bytes.to_vec(), drop),
+            Opened::Nothing => Self::Nothing,
+            Opened::Elsewhere(shard) => Self::Elsewhere(shard),
+            Opened::Move(moved) => Self::Move(moved),
+            Opened::Dropped(drop) => Self::Dropped(drop),
+        }
+    }
 }
 
 /// [`Event`], owned.
@@ -176,6 +191,7 @@ pub(super) enum Got {
 pub(super) enum Due {
     Send(Path, Vec<u8>),
     Ended(SessionRef, WgKey),
+    Move(Moved, Vec<u8>),
     Dropped(Drop),
 }
 
@@ -223,12 +239,13 @@ impl<K: Kind> World<K> {
 
     pub(super) fn give(&mut self, path: &Path, datagram: &[u8]) -> Got {
         let mut scratch = [0; 2048];
-        match self.sessions.receive(self.now, path, datagram, &mut scratch) {
-            Opened::Frame { session, plaintext } => Got::Frame(session, plaintext.to_vec()),
-            Opened::Reply { bytes, drop } => Got::Reply(bytes.to_vec(), drop),
-            Opened::Nothing => Got::Nothing,
-            Opened::Dropped(drop) => Got::Dropped(drop),
-        }
+        Got::of(self.sessions.receive(self.now, path, datagram, &mut scratch))
+    }
+
+    /// What another shard moved here.
+    pub(super) fn adopt(&mut self, moved: &Moved, initiation: &Initiation) -> Got {
+        let mut scratch = [0; 2048];
+        Got::of(self.sessions.adopt(self.now, moved, initiation, &mut scratch))
     }
 
     pub(super) fn poll(&mut self) -> Vec<Due> {
@@ -238,6 +255,7 @@ impl<K: Kind> World<K> {
             due.push(match event {
                 Event::Send(path, bytes) => Due::Send(path, bytes.to_vec()),
                 Event::Ended(session, key) => Due::Ended(session, key),
+                Event::Move(moved, initiation) => Due::Move(moved, initiation.to_vec()),
                 Event::Dropped(drop) => Due::Dropped(drop),
             });
             assert!(due.len() < 10_000, "poll does not end");
