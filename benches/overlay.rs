@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use molia_router::ids::{PeerId, SessionRef};
+use molia_router::ids::{HomeRef, PeerId, SessionRef};
 use molia_router::net::{Prefix, Scope};
 use molia_router::overlay::{Closest, Config, Entry, Inserted, Table};
 use molia_router::time::Moment;
@@ -23,7 +23,7 @@ fn entry(id: PeerId, n: u32) -> Entry {
     let [a, b, c, d] = n.to_be_bytes();
     Entry {
         id,
-        session: SessionRef { slot: n, generation: 1 },
+        home: HomeRef { shard: 0, session: SessionRef { slot: n, generation: 1 } },
         prefix: Prefix([6, a, b, c, d, 0, 0]),
         scope: Scope::Global,
         encoded: [0x5A; 100].into_iter().collect(),

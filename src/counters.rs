@@ -115,6 +115,7 @@ impl Counters {
     /// Publishes what the sessions count themselves.
     pub fn tunnel(&self, stats: &tunnel::Stats) {
         self.set(Id::Handshakes, 0, stats.handshakes);
+        self.set(Id::Moved, 0, stats.moved);
         self.set(Id::CookieReplies, 0, stats.cookies);
         self.set(Id::SessionsEnded, 0, stats.ended);
         self.set(Id::Roams, 0, stats.roams);
@@ -122,6 +123,12 @@ impl Counters {
         self.set(Id::Proofs, 0, stats.proved);
         self.set(Id::Keepalives, 0, stats.keepalives_sent);
         self.set(Id::KeysLost, 0, stats.keys_lost);
+    }
+
+    /// Counts a data message for another shard's session.
+    #[inline]
+    pub fn forwarded_datagram(&self) {
+        self.add(Id::Forwarded, 0, 1);
     }
 
     /// Whether strangers must show a cookie now.

@@ -7,6 +7,18 @@ use std::fmt;
 pub struct PeerId(pub [u8; 32]);
 
 impl PeerId {
+    /// Bits of an id.
+    pub const BITS: u32 = 256;
+
+    /// Bit `n`, counted from the most significant one.
+    ///
+    /// # Panics
+    /// If there is no such bit.
+    #[inline]
+    pub fn bit(&self, n: u32) -> bool {
+        self.0[(n / 8) as usize] >> (7 - n % 8) & 1 == 1
+    }
+
     /// XOR distance, comparable as a big-endian number.
     pub fn distance(&self, other: &Self) -> [u8; 32] {
         std::array::from_fn(|i| self.0[i] ^ other.0[i])
@@ -24,6 +36,15 @@ pub struct SessionRef {
     pub slot: u32,
     /// Counts the tenants of the slot; a stale reference never finds the next one.
     pub generation: u32,
+}
+
+/// A live session of any shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HomeRef {
+    /// The shard that holds it.
+    pub shard: u16,
+    /// Which of that shard's.
+    pub session: SessionRef,
 }
 
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

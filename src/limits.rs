@@ -41,6 +41,9 @@ pub const REASON_BYTES_MAX: usize = 128;
 /// UDP payload of a 1500-byte link over IPv4: the default of `pmtu/ceiling`.
 pub const DATAGRAM_BASE_MAX: usize = 1472;
 
+/// Bytes that go with a message between shards: any datagram whose frame is within the ceiling.
+pub const MAIL_BYTES_MAX: usize = DATAGRAM_BASE_MAX + WG_OVERHEAD;
+
 const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + DATAGRAM_BASE_MAX <= SLOT_BYTES);
 /// Places kept free in the control queue while a run of segments is handled.
 pub const QUEUE_RESERVE: usize = 8;

@@ -166,6 +166,8 @@ metrics! {
     Handshakes = "molia_wg_handshakes_total" COUNTER, [Handshake], "Initiations by outcome. Those over a rate or a budget are also in molia_wg_cookie_replies_total if they were answered with a cookie; those that only lacked one under load are there alone.";
     CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations answered with a cookie: those of strangers under load, and those without a cookie whose address or prefix used up its rate or that no longer fit the queue.";
     UnderLoad = "molia_wg_under_load" GAUGE, [], "1 while strangers must show a cookie.";
+    Moved = "molia_wg_handshakes_moved_total" COUNTER, [], "Initiations opened here and handed to the shard that is their peer's home; counted there by outcome.";
+    Forwarded = "molia_wg_forwarded_packets_total" COUNTER, [], "Data messages handed to the shard that their session is in: steering is off, or was wrong.";
     Decrypts = "molia_wg_decrypt_packets_total" COUNTER, [Decrypt], "Data messages of known sessions by outcome.";
     Sessions = "molia_wg_sessions" GAUGE, [], "Live sessions.";
     SessionsMax = "molia_wg_sessions_max" GAUGE, [], "Sessions there is room for.";

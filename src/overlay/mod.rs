@@ -1,9 +1,14 @@
 //! The overlay as a bootstrap node sees it: who is there and who is close to whom.
 //!
-//! One part so far: the [`table`] of live peers that FIND_NODE is answered from.
+//! The [`table`] of live peers that FIND_NODE is answered from, and the [`snapshot`]s by which shards
+//! know each other's.
 
+pub mod lookup;
+pub mod snapshot;
 pub mod table;
 
+pub use lookup::{Found, Listing, closest};
+pub use snapshot::{Others, Publisher, Snapshot};
 pub use table::{
     Closest, Config, Entry, EntryIdx, Inserted, PEER_BYTES_MAX, Refused, Table, TableEvent,
 };

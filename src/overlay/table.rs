@@ -22,6 +22,7 @@
 //! `Peer` message that answers copy.
 
 mod bucket;
+mod outcome;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -31,12 +32,15 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use crate::ids::{PeerId, SessionRef};
+use super::snapshot::BucketSet;
+use crate::ids::{HomeRef, PeerId};
 use crate::limits::FIND_NODE_PEERS_MAX;
 use crate::net::{Prefix, Scope};
 use crate::time::Moment;
 use bucket::Bucket;
 use trie::Trie;
+
+pub use outcome::{Inserted, Refused, TableEvent};
 
 /// Entries in a bucket.
 pub const K: usize = 20;
@@ -74,8 +78,8 @@ impl Default for Config {
 pub struct Entry {
     /// Its place in the XOR space.
     pub id: PeerId,
-    /// Where it is reached.
-    pub session: SessionRef,
+    /// The session that it is reached by.
+    pub home: HomeRef,
     /// The network of its address.
     pub prefix: Prefix,
     /// How far its address means the same thing.
@@ -87,70 +91,6 @@ pub struct Entry {
 /// An entry's place, valid until the next call that takes the table mutably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryIdx(u32);
-
-/// What became of an insertion.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// It is in the table.
-    Added,
-    /// It was in the table and has its new session, network and encoding.
-    Updated,
-    /// Its bucket is full. It waits while the one silent longest is pinged over `session`.
-    Pinging {
-        /// Whom to ping.
-        session: SessionRef,
-        /// The id of that peer.
-        peer: PeerId,
-    },
-    /// It waits already, for the outcome of an earlier ping; what it waits with is renewed.
-    Waiting,
-    /// It is not in the table.
-    Refused(Refused),
-}
-
-/// Why a peer was not inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Its network has its share of the bucket. A known peer that moved there lost its place.
-    Prefix,
-    /// The bucket is full and one of it is being pinged for an earlier newcomer.
-    Busy,
-    /// The table is full and the peer's bucket is empty: there is nobody to ping.
-    Full,
-}
-
-impl Refused {
-    /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 3] = [Self::Prefix, Self::Busy, Self::Full];
-
-    /// Value of the `reason` label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Prefix => "prefix",
-            Self::Busy => "busy",
-            Self::Full => "full",
-        }
-    }
-}
-
-/// What time did to the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableEvent {
-    /// `peer` did not answer its ping and is out; `added`, which waited for that, is in, unless
-    /// its network got its share of the bucket meanwhile.
-    Evicted {
-        /// Who is out.
-        peer: PeerId,
-        /// Who is in.
-        added: Option<PeerId>,
-    },
-    /// The pinged peer left by itself and `peer`, which waited, is in.
-    Added {
-        /// Who is in.
-        peer: PeerId,
-    },
-}
 
 #[derive(Debug)]
 struct Stored {
@@ -187,6 +127,8 @@ pub struct Table {
     entries: Vec<Stored>,
     /// By deadline, the earliest first.
     candidates: VecDeque<Candidate>,
+    /// Where something changed.
+    changed: BucketSet,
 }
 
 impl Table {
@@ -207,6 +149,7 @@ impl Table {
             trie: Trie::new(config.entries_max),
             entries: Vec::with_capacity(config.entries_max),
             candidates: VecDeque::with_capacity(CANDIDATES_MAX),
+            changed: BucketSet::EMPTY,
             config,
         }
     }
@@ -263,13 +206,28 @@ impl Table {
         true
     }
 
-    /// Takes a peer out whose `session` ended, listed or waiting; one that is there under a newer
+    /// Takes a peer out whose session ended, listed or waiting; one that is there under a newer
     /// session stays. Returns whether it was listed.
-    pub fn session_ended(&mut self, id: &PeerId, session: SessionRef) -> bool {
-        let listed = self.find(id).map(|EntryIdx(at)| self.entries[at as usize].entry.session);
+    pub fn session_ended(&mut self, id: &PeerId, home: HomeRef) -> bool {
+        let listed = self.find(id).map(|EntryIdx(at)| self.entries[at as usize].entry.home);
         let waits = self.candidates.iter().find(|candidate| candidate.newcomer.id == *id);
-        let under = listed.or(waits.map(|candidate| candidate.newcomer.session));
-        under == Some(session) && self.remove(id)
+        let under = listed.or(waits.map(|candidate| candidate.newcomer.home));
+        under == Some(home) && self.remove(id)
+    }
+
+    /// Takes out everybody whose session was in `shard`, listed or waiting: it lost them all.
+    pub fn shard_ended(&mut self, shard: u16) {
+        let waits = |c: &&Candidate| c.newcomer.home.shard == shard;
+        while let Some(id) = self.candidates.iter().find(waits).map(|c| c.newcomer.id) {
+            self.withdraw(&id);
+        }
+        // From the end: who moves into a gap was looked at already.
+        for at in (0..self.entries.len()).rev() {
+            let Entry { id, home, .. } = self.entries[at].entry;
+            if home.shard == shard {
+                self.remove(&id);
+            }
+        }
     }
 
     /// The `limit` closest peers to `target`, nearest first, replacing what is in `out`.
@@ -316,6 +274,20 @@ impl Table {
     /// Every entry, in the order of [`nth`](Self::nth).
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().map(|stored| &stored.entry)
+    }
+
+    /// Visits every entry of a prefix bucket, those whose ids begin with `top`, in no order.
+    pub fn each_in(&self, top: u8, mut visit: impl FnMut(&Entry)) {
+        self.trie.under(top, |bucket| {
+            let entries = bucket.places().iter().map(|&at| &self.entries[at as usize].entry);
+            // A shallow bucket has more than one prefix.
+            entries.filter(|entry| entry.id.0[0] == top).for_each(&mut visit);
+        });
+    }
+
+    /// The prefix buckets in which peers came, left or were renewed since the last call.
+    pub fn take_changed(&mut self) -> BucketSet {
+        std::mem::replace(&mut self.changed, BucketSet::EMPTY)
     }
 
     /// Peers in the table.
@@ -374,6 +346,7 @@ impl Table {
             self.take_out(at);
             return Inserted::Refused(Refused::Prefix);
         }
+        self.changed.add(entry.id.0[0]);
         self.entries[at.0 as usize] = Stored { entry, last_seen: now, pinged: false };
         Inserted::Updated
     }
@@ -420,6 +393,7 @@ impl Table {
 
     fn add(&mut self, leaf: usize, now: Moment, entry: Entry) {
         let at = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        self.changed.add(entry.id.0[0]);
         self.trie.bucket_mut(leaf).push(&entry.id, at);
         self.entries.push(Stored { entry, last_seen: now, pinged: false });
     }
@@ -440,11 +414,11 @@ impl Table {
         }
         let stored = &mut self.entries[at as usize];
         stored.pinged = true;
-        let Entry { id: peer, session, .. } = stored.entry;
+        let Entry { id: peer, home, .. } = stored.entry;
         let deadline = now + self.config.ping_timeout;
         let incumbent = Some(peer);
         self.candidates.push_back(Candidate { newcomer, seen: now, incumbent, deadline });
-        Inserted::Pinging { session, peer }
+        Inserted::Pinging { home, peer }
     }
 
     /// A peer is alive: if somebody waited for its place, that one is refused.
@@ -469,6 +443,7 @@ impl Table {
     /// Removes an entry and moves the last one into its place.
     fn take_out(&mut self, at: EntryIdx) {
         let gone = self.entries.swap_remove(at.0 as usize).entry.id;
+        self.changed.add(gone.0[0]);
         let leaf = self.trie.leaf(&gone);
         self.trie.bucket_mut(leaf).remove(at.0);
         if let Some(moved) = self.entries.get(at.0 as usize) {

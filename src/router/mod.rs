@@ -6,16 +6,21 @@
 //!
 //! 1. [`Router::receive`] for every receive slot,
 //! 2. [`Router::poll`] for what time alone brings about,
-//! 3. [`Router::transmit`] for what is to be sent.
+//! 3. [`Router::transmit`] for what is to be sent,
+//! 4. [`Router::take_mail`] for what other shards are to know, whose own
+//!    mail comes by [`Router::deliver`].
 //!
 //! Whatever a peer sends ends as an answer or as a counter.
 
 mod dispatch;
+mod mail;
 mod negotiate;
 mod overlay;
 mod peers;
 mod send;
+mod sharing;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bufpool::Pool;
@@ -29,15 +34,19 @@ use crate::identity::Identity;
 use crate::ids::SessionRef;
 use crate::limits;
 use crate::net::{Datagram, Outlet, Path, Prefix};
-use crate::overlay::{self as table, Table};
+use crate::overlay::{self as table, Others, Publisher, Table};
+use crate::partition::Partition;
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
 use crate::wire::body::IdentityBinding;
 use crate::wire::{Class, Header, Kind};
 
+use mail::Tray;
 use peers::Peers;
 use send::Outbox;
+
+pub use mail::Mail;
 
 /// Settings of a router, validated and in the units the loop uses.
 #[derive(Clone, Debug)]
@@ -57,12 +66,22 @@ pub struct Config {
 /// The state of one shard.
 pub struct Router<T: Tunnel> {
     config: Config,
+    /// This shard, of those of `partition`.
+    shard: u16,
+    partition: Partition,
     identity: Arc<Identity>,
     /// Our binding as it is told; signed when first asked for and again before it ends.
     own_binding: Option<IdentityBinding>,
     sessions: Sessions<T>,
     peers: Peers,
+    /// Who is listed, of those whose ids this shard owns.
     table: Table,
+    publisher: Publisher,
+    /// Who is listed elsewhere.
+    others: Others,
+    /// Shards to be told again who is here, and the next slot to look at.
+    telling: VecDeque<(u16, u32)>,
+    tray: Tray,
     outbox: Outbox,
     /// Where a datagram is decrypted; lent out while its frame is handled.
     scratch: Box<[u8]>,
@@ -143,7 +162,14 @@ impl<T: Tunnel> Router<T> {
         rng.set_stream(1);
         let sessions = Sessions::new(config.tunnel, tunnel, &identity.wg_key(), secrets);
         let egress = Egress::new(&config.egress, rng.next_u64());
+        let tunnel::Config { shard, partition, .. } = config.tunnel;
         Self {
+            shard,
+            partition,
+            publisher: Publisher::default(),
+            others: Others::default(),
+            telling: VecDeque::with_capacity(partition.shards().into()),
+            tray: Tray::new(partition.shards()),
             own_binding: None,
             peers: Peers::new(sessions.capacity()),
             table: Table::new(config.table),
@@ -170,6 +196,7 @@ impl<T: Tunnel> Router<T> {
                 self.transmit(now, outlet);
             }
         }
+        self.note_changes(now);
     }
 
     fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
@@ -185,7 +212,22 @@ impl<T: Tunnel> Router<T> {
 
     fn wireguard(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        match self.sessions.receive(now, path, bytes, &mut scratch) {
+        let opened = self.sessions.receive(now, path, bytes, &mut scratch);
+        self.opened(now, path, bytes, opened, outlet);
+        self.scratch = scratch;
+    }
+
+    /// Goes on with what the tunnel made of a datagram.
+    #[inline]
+    fn opened(
+        &mut self,
+        now: Now,
+        path: &Path,
+        bytes: &[u8],
+        opened: Opened<'_>,
+        outlet: &mut impl Outlet,
+    ) {
+        match opened {
             Opened::Frame { session, plaintext } => {
                 self.outbox.counters.decrypt_ok();
                 let endpoint = self.sessions.session(session).map_or(path, Session::path);
@@ -207,8 +249,13 @@ impl<T: Tunnel> Router<T> {
                 }
                 self.outbox.counters.drop(reason);
             }
+            Opened::Elsewhere(shard) if bytes.len() <= limits::MAIL_BYTES_MAX => {
+                self.outbox.counters.forwarded_datagram();
+                self.post(shard, Mail::Datagram(*path), bytes);
+            }
+            Opened::Elsewhere(_) => self.outbox.counters.drop(Drop::BadLength),
+            Opened::Move(moved) => self.post(moved.home, Mail::Initiation(moved), bytes),
         }
-        self.scratch = scratch;
     }
 
     /// Does what is due by now: deferred handshakes, keepalives, challenges, expiry.
@@ -218,11 +265,18 @@ impl<T: Tunnel> Router<T> {
             match event {
                 Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, outlet),
                 Event::Ended(session, _) => self.session_ended(session),
+                Event::Move(moved, initiation) => {
+                    if !self.tray.post(moved.home, Mail::Initiation(moved), initiation) {
+                        self.outbox.counters.drop(Drop::MailFull);
+                    }
+                }
                 Event::Dropped(reason) => self.outbox.counters.drop(reason),
             }
         }
         self.scratch = scratch;
         self.poll_overlay(now);
+        self.poll_sharing(now);
+        self.note_changes(now);
         self.transmit(now, outlet);
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use rand_core::RngCore;
 
-use crate::ids::{PeerId, SessionRef, WgKey};
-use crate::limits::{self, CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
+use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
+use crate::limits::{CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
 use crate::net::{Prefix, Scope};
-use crate::overlay::{Closest, Entry, EntryIdx, Inserted, TableEvent};
+use crate::overlay::{self, Entry, Inserted, TableEvent};
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::find_node::{Chunks, RespWriter, fitting};
@@ -18,7 +18,7 @@ use crate::wire::body::{self, Addrs, FindNodeReq, Overflow, Peer, Ping, feature}
 use crate::wire::{Class, Code, Header, Kind, multiaddr};
 
 use super::peers::Liveness;
-use super::{Request, Router, Source};
+use super::{Mail, Request, Router, Source};
 
 /// The table hears of a busy peer this often; the walk of the trie is not free.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,11 +32,24 @@ impl<T: Tunnel> Router<T> {
         let peer = self.peers.at(session);
         let Some(bound) = peer.identity else { return };
         (peer.listed_at, peer.seen_at) = (Some(at), now.at);
-        let outcome = self.table.insert(now.at, entry(session, at, bound.peer_id, &key));
+        let home = HomeRef { shard: self.shard, session };
+        let entry = entry(home, at, bound.peer_id, &key);
+        let owner = self.partition.owner(&entry.id.0);
+        if owner == self.shard {
+            return self.enlist(now, entry);
+        }
+        let Entry { id, prefix, scope, encoded, .. } = entry;
+        self.post(owner, Mail::List { id, session, prefix, scope }, &encoded);
+    }
+
+    /// Lists a peer whose id this shard owns, whosever session it has.
+    pub(super) fn enlist(&mut self, now: Now, entry: Entry) {
+        let outcome = self.table.insert(now.at, entry);
         self.outbox.counters.inserted(outcome);
-        if let Inserted::Pinging { session, peer } = outcome
-            && !self.ask_liveness(now, session)
-        {
+        let Inserted::Pinging { home, peer } = outcome else { return };
+        if home.shard != self.shard && home.shard < self.partition.shards() {
+            self.post(home.shard, Mail::Ask(peer, home.session), &[]);
+        } else if !self.ask_liveness(now, home.session) {
             self.table.unasked(&peer);
         }
     }
@@ -44,7 +57,8 @@ impl<T: Tunnel> Router<T> {
     /// Lists a peer that is known from before and has no session here. It stays until
     /// its place is wanted: nobody answers the PING then. Whether it was listed.
     pub fn remember(&mut self, now: Now, peer_id: PeerId, key: &WgKey, at: SocketAddr) -> bool {
-        let nobody = SessionRef { slot: u32::MAX, generation: 0 };
+        let nobody =
+            HomeRef { shard: self.shard, session: SessionRef { slot: u32::MAX, generation: 0 } };
         let outcome = self.table.insert(now.at, entry(nobody, at, peer_id, key));
         self.outbox.counters.inserted(outcome);
         matches!(outcome, Inserted::Added | Inserted::Updated)
@@ -52,7 +66,7 @@ impl<T: Tunnel> Router<T> {
 
     /// Pings the peer that was silent longest, to see whether it still holds its place. Returns
     /// whether that was possible: a peer without a session has nothing to answer with.
-    fn ask_liveness(&mut self, now: Now, session: SessionRef) -> bool {
+    pub(super) fn ask_liveness(&mut self, now: Now, session: SessionRef) -> bool {
         let Some(path) = self.sessions.session(session).map(|session| *session.path()) else {
             return true;
         };
@@ -93,8 +107,16 @@ impl<T: Tunnel> Router<T> {
         if peer.listed_at != at {
             self.list(now, session);
         } else if peer.liveness.is_some() || now.at.since(peer.seen_at) >= SEEN_INTERVAL {
-            (peer.seen_at, peer.liveness) = (now.at, None);
-            self.table.seen(&bound.peer_id, now.at);
+            let asked = peer.liveness.take().is_some();
+            peer.seen_at = now.at;
+            let id = bound.peer_id;
+            match self.partition.owner(&id.0) {
+                owner if owner == self.shard => {
+                    self.table.seen(&id, now.at);
+                }
+                owner if asked => self.post(owner, Mail::Answered(id), &[]),
+                owner => self.post(owner, Mail::Seen(id), &[]),
+            }
         }
     }
 
@@ -107,7 +129,13 @@ impl<T: Tunnel> Router<T> {
         let peer = self.peers.at(session);
         peer.listed_at = None;
         let Some(bound) = peer.identity.take() else { return };
-        self.table.session_ended(&bound.peer_id, session);
+        let (id, shard) = (bound.peer_id, self.shard);
+        match self.partition.owner(&id.0) {
+            owner if owner == shard => {
+                self.table.session_ended(&id, HomeRef { shard, session });
+            }
+            owner => self.post(owner, Mail::Gone(id, session), &[]),
+        }
     }
 
     pub(super) fn poll_overlay(&mut self, now: Now) {
@@ -129,7 +157,8 @@ impl<T: Tunnel> Router<T> {
     }
 
     pub(super) fn overlay_deadline(&self) -> Moment {
-        self.table.next_deadline().min(self.identity_ends.next_deadline())
+        let own = self.table.next_deadline().min(self.identity_ends.next_deadline());
+        own.min(self.sharing_deadline())
     }
 
     /// Looks at the identity in `slot` again when it should have ended.
@@ -150,33 +179,20 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
+    /// Answers with the closest peers whose addresses mean something to who is asking: one frame,
+    /// or as many chunks as it takes if the peer agreed to chunks.
     pub(super) fn find_node(&mut self, now: Now, request: &Request<'_>) {
         let Ok(asked) = FindNodeReq::read(request.body) else {
             return self.refuse(now, request, Code::Invalid, 0);
         };
-        let mut closest = Closest::new();
-        self.closest(&asked, Scope::of(request.from.path.peer.ip()), &mut closest);
-        self.answer_peers(now, request, &closest);
-    }
-
-    /// The closest peers whose addresses mean something to who is asking.
-    fn closest(&self, asked: &FindNodeReq, asker: Scope, out: &mut Closest) {
-        let visible = |at: &EntryIdx| self.table.entry(*at).0.scope >= asker;
-        self.table.closest(&asked.target_id, asked.wanted(), out);
-        if !out.iter().all(visible) {
-            self.table.closest(&asked.target_id, limits::FIND_NODE_PEERS_MAX, out);
-            out.retain(|at| visible(at));
-            out.truncate(asked.wanted());
-        }
-    }
-
-    /// One frame, or as many chunks as it takes if the peer agreed to chunks.
-    fn answer_peers(&mut self, now: Now, request: &Request<'_>, peers: &Closest) {
+        let asker = Scope::of(request.from.path.peer.ip());
+        let target = &asked.target_id;
+        let peers = overlay::closest(&self.table, &self.others, target, asked.wanted(), asker);
         let peer = self.peers.at(request.from.session);
         let limit = peer.plaintext_limit();
         let room = limit - SHIM_BYTES - HEADER_BYTES;
         let chunked = peer.capabilities & feature::STREAMING_CHUNKS != 0;
-        let encoded = peers.iter().map(|at| self.table.encoded(*at));
+        let encoded = peers.iter().map(|found| found.encoded);
         let mut frames = ArrayVec::<Range<usize>, CHUNKS_MAX>::new();
         match Chunks::plan(encoded.clone(), room) {
             Ok(plan) if chunked => frames.extend(plan.iter()),
@@ -192,8 +208,8 @@ impl<T: Tunnel> Router<T> {
             let header = if total > 1 { plain.chunk(stream, more) } else { plain };
             queued &= self.outbox.offer(now, &request.from, request.class, limit, header, |body| {
                 let mut answer = RespWriter::new(body);
-                for at in &peers[range] {
-                    answer.push(self.table.encoded(*at))?;
+                for found in &peers[range] {
+                    answer.push(found.encoded)?;
                 }
                 if total == 1 {
                     answer.finish();
@@ -209,7 +225,7 @@ impl<T: Tunnel> Router<T> {
 }
 
 /// A peer as the table lists it.
-fn entry(session: SessionRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
+fn entry(home: HomeRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
     let observed = [multiaddr::encode(at)];
     let peer =
         Peer { peer_id: id, addrs: Addrs::of(&observed), rtt_ms: 0, wg_public: *key, flags: 0 };
@@ -217,7 +233,7 @@ fn entry(session: SessionRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry 
         unreachable!("four socket addresses fit, this is one");
     };
     let encoded = ArrayVec::try_from(encoded.as_ref()).unwrap_or_default();
-    Entry { id, session, prefix: Prefix::of(at.ip()), scope: Scope::of(at.ip()), encoded }
+    Entry { id, home, prefix: Prefix::of(at.ip()), scope: Scope::of(at.ip()), encoded }
 }
 
 /// A chunk's number or count on the wire.

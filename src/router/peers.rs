@@ -88,6 +88,11 @@ impl Peers {
         peer
     }
 
+    /// Slots.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
     /// The session that last used `slot`.
     pub(super) fn tenant(&self, slot: u32) -> Option<SessionRef> {
         let generation = self.slots.get(slot as usize)?.generation;

@@ -7,6 +7,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::trie::buckets_max;
 use super::*;
+use crate::ids::SessionRef;
 
 fn s(s: u64) -> Moment {
     Moment::from_nanos(s * 1_000_000_000)
@@ -22,10 +23,14 @@ fn id(short: u16) -> PeerId {
     PeerId(id)
 }
 
+fn home(slot: u32, generation: u32) -> HomeRef {
+    HomeRef { shard: 0, session: SessionRef { slot, generation } }
+}
+
 fn entry(id: PeerId, network: u8, version: u32) -> Entry {
     Entry {
         id,
-        session: SessionRef { slot: u32::from(id.0[31]), generation: version },
+        home: home(u32::from(id.0[31]), version),
         prefix: Prefix([4, network, 0, 0, 0, 0, 0]),
         // A network of number 30 or above is somebody's own.
         scope: if network < 30 { Scope::Global } else { Scope::Private },
@@ -135,7 +140,7 @@ impl Model {
         let deadline = now + self.config.ping_timeout;
         let incumbent = Some(silent.id);
         self.waiting.push(Waiting { newcomer: entry, seen: now, incumbent, deadline });
-        Inserted::Pinging { session: silent.session, peer: silent.id }
+        Inserted::Pinging { home: silent.home, peer: silent.id }
     }
 
     fn seen(&mut self, id: &PeerId, now: Moment) -> bool {
@@ -321,9 +326,9 @@ fn full() -> (Table, impl Fn(u8) -> Entry) {
 fn who_answers_its_ping_stays() {
     let (mut table, peer) = full();
     assert!(table.seen(&peer(0).id, s(20)));
-    let Entry { id: silent, session, .. } = peer(1);
+    let Entry { id: silent, home, .. } = peer(1);
     let outcome = table.insert(s(30), peer(30));
-    assert_eq!(outcome, Inserted::Pinging { session, peer: silent });
+    assert_eq!(outcome, Inserted::Pinging { home, peer: silent });
     assert_eq!(table.insert(s(30), peer(31)), Inserted::Refused(Refused::Busy));
     assert_eq!(table.insert(s(30), peer(30)), Inserted::Waiting);
     assert_eq!((table.next_deadline(), table.poll(s(31))), (s(32), None));
@@ -365,13 +370,13 @@ fn only_the_session_that_ended_takes_its_peer_along() {
     let (mut table, peer) = full();
     let waiting = peer(30);
     assert!(matches!(table.insert(s(30), waiting.clone()), Inserted::Pinging { .. }));
-    let other = SessionRef { slot: 99, generation: 9 };
+    let other = home(99, 9);
     assert!(!table.session_ended(&peer(7).id, other) && table.find(&peer(7).id).is_some());
-    assert!(table.session_ended(&peer(7).id, peer(7).session) && table.find(&peer(7).id).is_none());
+    assert!(table.session_ended(&peer(7).id, peer(7).home) && table.find(&peer(7).id).is_none());
     assert_eq!(table.insert(s(31), peer(7)), Inserted::Added);
     assert!(!table.session_ended(&waiting.id, other), "a newer session waits");
     assert_eq!(table.insert(s(31), waiting.clone()), Inserted::Waiting);
-    assert!(!table.session_ended(&waiting.id, waiting.session), "it was not listed");
+    assert!(!table.session_ended(&waiting.id, waiting.home), "it was not listed");
     assert_eq!((table.next_deadline(), table.poll(s(99))), (Moment::NEVER, None));
 }
 
@@ -401,4 +406,53 @@ fn uniform_draws_reach_every_peer() {
     left.sort_unstable();
     assert_eq!(drawn, left);
     assert_eq!(table.iter().count(), 50);
+}
+
+#[test]
+fn a_shard_that_ended_takes_its_peers_along() {
+    let (mut table, peer) = full();
+    let of = |shard, n| {
+        let there = peer(n);
+        Entry { home: HomeRef { shard, ..there.home }, ..there }
+    };
+    for n in 0..6 {
+        assert_eq!(table.insert(s(20), of(1, n)), Inserted::Updated);
+    }
+    assert!(matches!(table.insert(s(30), of(1, 30)), Inserted::Pinging { .. }));
+    let _ = table.take_changed();
+    table.shard_ended(1);
+    assert_eq!((table.len(), table.next_deadline()), (K - 6, Moment::NEVER));
+    assert!((0..6).all(|n| table.find(&peer(n).id).is_none()));
+    let changed = table.take_changed();
+    assert!((0..6).all(|n| changed.has(peer(n).id.0[0])));
+    // Who was pinged for a newcomer of that shard is not waited for any more.
+    let (mut table, peer) = full();
+    let newcomer = Entry { home: HomeRef { shard: 1, ..peer(30).home }, ..peer(30) };
+    assert!(matches!(table.insert(s(30), newcomer), Inserted::Pinging { .. }));
+    table.shard_ended(1);
+    assert_eq!((table.poll(s(99)), table.len()), (None, K));
+}
+
+#[test]
+fn prefix_buckets_hold_what_begins_so_and_tell_of_changes() {
+    let mut rng = ChaCha12Rng::seed_from_u64(3);
+    let (mut table, ids) = crowd(2000, &mut rng);
+    let in_bucket = |table: &Table, top| {
+        let mut found = vec![];
+        table.each_in(top, |entry| found.push(entry.id));
+        found.sort_unstable();
+        found
+    };
+    for top in 0..=255 {
+        let mut expected: Vec<_> =
+            ids.iter().copied().filter(|id| id.0[0] == top && table.find(id).is_some()).collect();
+        expected.sort_unstable();
+        assert_eq!(in_bucket(&table, top), expected);
+    }
+    let all = table.take_changed();
+    assert!(ids.iter().all(|id| all.has(id.0[0])));
+    assert!(table.take_changed().is_empty());
+    assert!(table.seen(&ids[0], s(5)) && table.take_changed().is_empty(), "nothing that is told");
+    assert!(table.remove(&ids[0]));
+    assert_eq!(table.take_changed().iter().collect::<Vec<_>>(), [ids[0].0[0]]);
 }

@@ -79,6 +79,30 @@ impl Trie {
         true
     }
 
+    /// Visits the buckets that can hold ids beginning with `top`.
+    pub(super) fn under(&self, top: u8, mut visit: impl FnMut(&Bucket)) {
+        let (mut link, mut bits) = (self.root, u32::from(top));
+        for _ in 0..u8::BITS {
+            if link & LEAF == 0 {
+                link = self.nodes[link as usize][usize::from(bits & 0x80 != 0)];
+                bits <<= 1;
+            }
+        }
+        let mut rest: ArrayVec<u32, DEPTH_MAX> = ArrayVec::new();
+        loop {
+            while link & LEAF == 0 {
+                let [left, right] = self.nodes[link as usize];
+                rest.push(right);
+                link = left;
+            }
+            visit(&self.buckets[(link & !LEAF) as usize]);
+            match rest.pop() {
+                Some(next) => link = next,
+                None => return,
+            }
+        }
+    }
+
     /// Visits buckets in ascending distance from `target` while `visit` says so.
     #[inline]
     pub(super) fn near(&self, target: &PeerId, mut visit: impl FnMut(&Bucket) -> bool) {

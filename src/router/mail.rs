@@ -1,0 +1,218 @@
+//! What shards tell each other, and what a router does with what it is told.
+//!
+//! A router never waits for another shard. What it has to tell lies in its tray until whoever
+//! drives it takes it away ([`Router::take_mail`]), and what comes is handled like a datagram
+//! ([`Router::deliver`]). Nothing is ever passed on twice: what came by mail and turns out to
+//! belong to a third shard is dropped, so that mail cannot run in circles.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::drops::Drop;
+use crate::ids::{HomeRef, PeerId, SessionRef};
+use crate::limits;
+use crate::net::{Outlet, Path, Prefix, Scope};
+use crate::overlay::{Entry, Snapshot};
+use crate::time::Now;
+use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
+use crate::wire::Class;
+
+use super::Router;
+
+/// One message from shard to shard. The payload that some have travels beside it.
+#[derive(Clone, Debug)]
+pub enum Mail {
+    /// A datagram, the payload, for one of the receiver's sessions: steering was wrong or is off.
+    Datagram(Path),
+    /// An initiation, the payload, whose peer is at home in the receiver.
+    Initiation(Moved),
+    /// A session of the sender proved to be this peer, whose id the receiver owns. The payload is
+    /// its `Peer` message.
+    List {
+        /// Who.
+        id: PeerId,
+        /// The sender's session.
+        session: SessionRef,
+        /// The network of its address.
+        prefix: Prefix,
+        /// How far its address means the same thing.
+        scope: Scope,
+    },
+    /// The peer is alive.
+    Seen(PeerId),
+    /// The peer answered the PING that [`Mail::Ask`] was about.
+    Answered(PeerId),
+    /// The peer's session ended, or its identity did.
+    Gone(PeerId, SessionRef),
+    /// Another peer would like this one's place: ping it.
+    Ask(PeerId, SessionRef),
+    /// The PING could not be sent.
+    Unasked(PeerId),
+    /// One prefix bucket of the sender's table.
+    Snapshot(Arc<Snapshot>),
+    /// The sender lost all it had and begins anew.
+    Restarted,
+}
+
+impl Mail {
+    /// The class that it travels in between shards. Only what a peer repeats by itself, or what
+    /// the next one makes up for, may get lost.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Datagram(_) | Self::Initiation(_) => Class::Coordination,
+            Self::Seen(_) => Class::Hints,
+            Self::List { .. }
+            | Self::Answered(_)
+            | Self::Gone(..)
+            | Self::Ask(..)
+            | Self::Unasked(_)
+            | Self::Snapshot(_)
+            | Self::Restarted => Class::Control,
+        }
+    }
+
+    /// What makes an older message of the same class and key needless.
+    pub fn key(&self) -> Option<u64> {
+        match self {
+            Self::Seen(id) => id.0.first_chunk().map(|head| u64::from_be_bytes(*head)),
+            Self::Datagram(_)
+            | Self::Initiation(_)
+            | Self::List { .. }
+            | Self::Answered(_)
+            | Self::Gone(..)
+            | Self::Ask(..)
+            | Self::Unasked(_)
+            | Self::Snapshot(_)
+            | Self::Restarted => None,
+        }
+    }
+}
+
+/// Mail that waits to be taken away.
+#[derive(Debug)]
+pub(super) struct Tray {
+    letters: VecDeque<Letter>,
+    /// Payloads, back to back.
+    payloads: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Letter {
+    to: u16,
+    mail: Mail,
+    payload_bytes: usize,
+}
+
+/// Letters that one receive slot or one poll can lead to, with room to spare.
+const LETTERS_MAX: usize = 4096;
+/// A slot full of datagrams that belong elsewhere, and as much again.
+const PAYLOADS_MAX: usize = 2 * limits::RX_SLOT_BYTES;
+
+impl Tray {
+    pub(super) fn new(shards: u16) -> Self {
+        // A single shard has nobody to write to.
+        let many = usize::from(shards > 1);
+        Self {
+            letters: VecDeque::with_capacity(many * LETTERS_MAX),
+            payloads: Vec::with_capacity(many * PAYLOADS_MAX),
+        }
+    }
+
+    /// Whether there was room; without, whoever drives the router does not take its mail away.
+    pub(super) fn post(&mut self, to: u16, mail: Mail, payload: &[u8]) -> bool {
+        let room =
+            self.letters.len() < LETTERS_MAX && self.payloads.len() + payload.len() <= PAYLOADS_MAX;
+        if room {
+            self.payloads.extend_from_slice(payload);
+            self.letters.push_back(Letter { to, mail, payload_bytes: payload.len() });
+        }
+        room
+    }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// Hands every letter that waits, oldest first, to `post`: the shard it is for, the message,
+    /// and its payload of at most [`limits::MAIL_BYTES_MAX`] bytes.
+    pub fn take_mail(&mut self, mut post: impl FnMut(u16, Mail, &[u8])) {
+        let Tray { letters, payloads } = &mut self.tray;
+        let mut rest = &payloads[..];
+        for Letter { to, mail, payload_bytes } in letters.drain(..) {
+            let (payload, behind) = rest.split_at(payload_bytes);
+            rest = behind;
+            post(to, mail, payload);
+        }
+        payloads.clear();
+    }
+
+    /// Takes what shard `from` sent.
+    pub fn deliver(
+        &mut self,
+        now: Now,
+        from: u16,
+        mail: Mail,
+        payload: &[u8],
+        outlet: &mut impl Outlet,
+    ) {
+        match mail {
+            Mail::Datagram(path) => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let opened = self.sessions.receive(now, &path, payload, &mut scratch);
+                if matches!(opened, Opened::Elsewhere(_)) {
+                    self.outbox.counters.drop(Drop::NoSession);
+                } else {
+                    self.opened(now, &path, payload, opened, outlet);
+                }
+                self.scratch = scratch;
+            }
+            Mail::Initiation(moved) => self.adopt(now, &moved, payload, outlet),
+            Mail::List { id, session, prefix, scope } => {
+                let Ok(encoded) = payload.try_into() else { return };
+                let home = HomeRef { shard: from, session };
+                self.enlist(now, Entry { id, home, prefix, scope, encoded });
+            }
+            Mail::Seen(id) | Mail::Answered(id) => {
+                self.table.seen(&id, now.at);
+            }
+            Mail::Gone(id, session) => {
+                self.table.session_ended(&id, HomeRef { shard: from, session });
+            }
+            Mail::Ask(id, session) => {
+                if !self.ask_liveness(now, session) {
+                    self.post(from, Mail::Unasked(id), &[]);
+                }
+            }
+            Mail::Unasked(id) => self.table.unasked(&id),
+            Mail::Snapshot(snapshot) => self.others.replace(snapshot),
+            Mail::Restarted => self.begin_again_with(now, from),
+        }
+        self.note_changes(now);
+        if self.crowded() {
+            self.transmit(now, outlet);
+        }
+    }
+
+    fn adopt(&mut self, now: Now, moved: &Moved, payload: &[u8], outlet: &mut impl Outlet) {
+        let Ok(initiation) = <&Initiation>::try_from(payload) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let opened = self.sessions.adopt(now, moved, initiation, &mut scratch);
+        self.opened(now, &moved.path, payload, opened, outlet);
+        self.scratch = scratch;
+    }
+
+    pub(super) fn post(&mut self, to: u16, mail: Mail, payload: &[u8]) {
+        if !self.tray.post(to, mail, payload) {
+            self.outbox.counters.drop(Drop::MailFull);
+        }
+    }
+
+    /// Tells every other shard.
+    pub(super) fn post_all(&mut self, mail: &Mail) {
+        for to in (0..self.partition.shards()).filter(|to| *to != self.shard) {
+            if !self.tray.post(to, mail.clone(), &[]) {
+                self.outbox.counters.drop(Drop::MailFull);
+            }
+        }
+    }
+}
+
+const _: () = assert!(limits::DATAGRAM_BASE_MAX <= limits::MAIL_BYTES_MAX);
