@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bufpool::Pool;
 pub use uring::{
-    Achieved, BufferSize, Engine, EngineConfig, ErrorKind, Errors, Feature, Missing, MmsgEngine,
-    Reason, Socket, SocketConfig, Stats, TxMode, Waker, prefer_batches,
+    Achieved, BufferSize, Engine, EngineConfig, ErrorKind, Errors, Feature, Group, Missing,
+    MmsgEngine, Reason, Socket, SocketConfig, Stats, Steering, TxMode, Waker, prefer_batches,
 };
 use uring::{Refused, Remains, UringEngine};
 

@@ -6,7 +6,7 @@
 //! instead, with the reason kept.
 //!
 //! `SO_REUSEADDR` is never set: on a UDP socket it would let another process of
-//! the same user take the port. ICMP errors are not asked for (`IP_RECVERR`
+//! the same user take the port. `SO_REUSEPORT` is for a [`Group`](crate::Group) only. ICMP errors are not asked for (`IP_RECVERR`
 //! off), so a peer that is gone never fails another peer's datagram.
 //!
 //! [`Path`]: crate::Path
@@ -35,8 +35,6 @@ pub struct SocketConfig {
     pub gro: bool,
     /// Coalesce sent runs (`UDP_SEGMENT`).
     pub gso: bool,
-    /// Share the port with sockets of the same user that ask for it too (`SO_REUSEPORT`).
-    pub reuse_port: bool,
     /// Differentiated services code point of everything sent, 0..=63.
     pub dscp: Option<u8>,
 }
@@ -44,15 +42,7 @@ pub struct SocketConfig {
 impl SocketConfig {
     /// `listen` with offloads on and the system's buffer sizes.
     pub fn new(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            rcvbuf_bytes: 0,
-            sndbuf_bytes: 0,
-            gro: true,
-            gso: true,
-            reuse_port: false,
-            dscp: None,
-        }
+        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true, dscp: None }
     }
 }
 
@@ -65,6 +55,14 @@ pub struct BufferSize {
     pub effective_bytes: usize,
     /// The sysctl to raise, if less is in effect than was asked for.
     pub clamped_by: Option<&'static str>,
+}
+
+/// Whether a socket may be at an address that others of the same user have too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Alone,
+    /// With those that allow it as well (`SO_REUSEPORT`).
+    Group,
 }
 
 /// A bound socket and the waker of whoever waits for it. `Send`: bound by the
@@ -89,10 +87,10 @@ impl Socket {
     /// # Errors
     /// Those of `socket(2)` and `bind(2)`, and of options that must hold.
     pub fn bind(config: &SocketConfig) -> io::Result<Self> {
-        match Self::bind_to(config, config.listen) {
+        match Self::bind_to(config, config.listen, Sharing::Alone) {
             Err(error) if config.listen.ip().is_unspecified() && no_ipv6(config, &error) => {
                 let v4 = (Ipv4Addr::UNSPECIFIED, config.listen.port()).into();
-                let mut socket = Self::bind_to(config, v4)?;
+                let mut socket = Self::bind_to(config, v4, Sharing::Alone)?;
                 socket.miss(Feature::Ipv6, &error);
                 Ok(socket)
             }
@@ -100,10 +98,15 @@ impl Socket {
         }
     }
 
-    fn bind_to(config: &SocketConfig, listen: SocketAddr) -> io::Result<Self> {
+    /// A socket at `listen`, whatever `config` says about the address.
+    pub(crate) fn bind_to(
+        config: &SocketConfig,
+        listen: SocketAddr,
+        sharing: Sharing,
+    ) -> io::Result<Self> {
         let family = if listen.is_ipv4() { Family::V4 } else { Family::V6 };
         let fd = sys::udp_socket(family)?;
-        if config.reuse_port {
+        if sharing == Sharing::Group {
             sys::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
         if family == Family::V6 {
@@ -128,6 +131,25 @@ impl Socket {
         sys::bind(socket.as_fd(), &name)?;
         socket.local = UdpSocket::from(socket.fd.try_clone()?).local_addr()?;
         Ok(socket)
+    }
+
+    /// A second handle of the same socket, and of the same waker.
+    ///
+    /// Whoever watches over a shard keeps one: the socket stays open, with its
+    /// place in a [`Group`](crate::Group) and the datagrams that wait in it, when
+    /// the shard's engine is gone, and a new engine can go on with it. **Only one
+    /// engine may use the socket at a time:** two would take each other's
+    /// datagrams and wakes.
+    ///
+    /// # Errors
+    /// Those of `dup(2)`: the process has no free descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            waker: self.waker.clone(),
+            missing: self.missing.clone(),
+            ..*self
+        })
     }
 
     /// Everything before `bind`, so that no datagram arrives without it.

@@ -60,6 +60,19 @@ pub(crate) fn option(fd: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Res
     Ok(value)
 }
 
+/// Lets a classic BPF program choose among the sockets that share `fd`'s address.
+pub(crate) fn steer(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or(u16::MAX),
+        filter: program.as_ptr().cast_mut(),
+    };
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+    let (at, len) = ((&raw const filter).cast(), socklen::<libc::sock_fprog>());
+    // SAFETY: `filter` points to at least as many steps as it says, which the kernel only reads, and
+    // copies before it returns.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, at, len) }).map(drop)
+}
+
 /// Waits until one of `fds` is ready or `timeout` is over.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
     let timeout = libc::timespec {

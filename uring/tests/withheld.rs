@@ -13,7 +13,7 @@ mod tests {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     use uring::{
         EngineConfig, ErrorKind, Feature, MmsgEngine, Path, Reason, Refused, Remains, Socket,
-        SocketConfig, TxMode, UringEngine,
+        SocketConfig, Steering, TxMode, UringEngine,
     };
 
     use crate::common::*;
@@ -27,26 +27,44 @@ mod tests {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+        libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k }
+    }
+
     /// Lets the three system calls of io_uring fail in this thread, as container runtimes do.
     fn deny_io_uring() {
-        let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-            code: u16::try_from(code).unwrap(),
-            jt,
-            jf,
-            k,
-        };
-        let mut steps = [
+        deny(&mut [
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
             step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 425, 0, 2),
             step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 427, 1, 0),
             step(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(), 0, 0),
             step(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
-        ];
-        let program = libc::sock_fprog { len: 5, filter: steps.as_mut_ptr() };
+        ]);
+    }
+
+    /// Lets `setsockopt` fail in this thread for one option (of any level).
+    fn deny_option(option: i32) {
+        let number = u32::try_from(libc::SYS_setsockopt).unwrap();
+        // The low half of the third argument.
+        let at = 16 + 2 * 8 + if cfg!(target_endian = "big") { 4 } else { 0 };
+        deny(&mut [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 3),
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, option.unsigned_abs(), 0, 1),
+            step(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(), 0, 0),
+            step(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ]);
+    }
+
+    /// Puts this thread behind a filter of system calls.
+    fn deny(steps: &mut [libc::sock_filter]) {
+        let len = u16::try_from(steps.len()).unwrap();
+        let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
         // SAFETY: no pointers.
         check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).unwrap();
         let (mode, program) = (libc::SECCOMP_MODE_FILTER, &raw const program);
-        // SAFETY: `program` points to five steps, which the kernel copies.
+        // SAFETY: `program` points to `len` steps, which the kernel copies.
         check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, program) }).unwrap();
     }
 
@@ -79,6 +97,18 @@ mod tests {
     }
 
     /// Newer kernels charge the ring itself, older ones only registered buffers.
+    #[test]
+    fn without_its_program_a_group_is_a_group_all_the_same() {
+        apart(|| {
+            deny_option(libc::SO_ATTACH_REUSEPORT_CBPF);
+            let config = SocketConfig::new(addr("127.0.0.1:0"));
+            let group = Socket::bind_group(&config, 3, 2, true).unwrap();
+            assert_eq!((group.steering, group.sockets.len()), (Steering::Hash(Reason::Seccomp), 3));
+            let text = group.steering.to_string();
+            assert!(text.starts_with("by address hash (refused by a seccomp filter"), "{text}");
+        });
+    }
+
     #[test]
     fn a_lack_of_locked_memory_is_named() {
         apart(|| {

@@ -81,6 +81,15 @@ pub(crate) fn open_with(
     pool: Pool,
 ) -> Option<Box<dyn Face>> {
     let socket = Socket::bind(socket).expect("a free port");
+    engine(kind, socket, config, pool)
+}
+
+/// An engine of `kind` on a socket that is bound, with the sizes of production.
+pub(crate) fn open_on(kind: Kind, socket: Socket) -> Option<Box<dyn Face>> {
+    engine(kind, socket, EngineConfig::default(), pool(RX_SLOT_BYTES, 96))
+}
+
+fn engine(kind: Kind, socket: Socket, config: EngineConfig, pool: Pool) -> Option<Box<dyn Face>> {
     let tx = match kind {
         Kind::Mmsg => return Some(Box::new(MmsgEngine::new(socket, config, pool))),
         Kind::Uring => TxMode::Auto,
