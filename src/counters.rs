@@ -257,8 +257,9 @@ impl Counters {
         }
         self.set(Id::Io, labels::io_index(achieved.engine), 1);
         self.set(Id::Tx, labels::tx_index(achieved.tx), 1);
-        let Achieved { gro, gso, registered_file, registered_buffers, .. } = *achieved;
-        for (at, on) in [gro, gso, registered_file, registered_buffers].into_iter().enumerate() {
+        let Achieved { gro, gso, registered_file, registered_buffers, busy_poll, .. } = *achieved;
+        let offloads = [gro, gso, registered_file, registered_buffers, busy_poll];
+        for (at, on) in offloads.into_iter().enumerate() {
             self.set(Id::Offload, at, on.into());
         }
         for missing in &achieved.missing {

@@ -37,7 +37,7 @@ impl Banner {
         line("WireGuard key", output::base64(&self.identity.wg_key().0));
         line("identity", self.key_line());
         line("listen", self.listen.to_string());
-        line("engine", self.engine_line());
+        line("engine", self.achieved.to_string());
         for missing in &self.achieved.missing {
             line("missing", format!("{}: {}", missing.feature.label(), missing.reason));
         }
@@ -74,20 +74,6 @@ impl Banner {
     fn key_line(&self) -> String {
         let path = self.key_file.display();
         if self.key_is_new { format!("{path} (new: keep a copy)") } else { path.to_string() }
-    }
-
-    fn engine_line(&self) -> String {
-        let Achieved { engine, tx, gro, gso, registered_file, registered_buffers, .. } =
-            self.achieved;
-        let mut parts = vec![engine.label().to_owned(), format!("tx {}", tx.label())];
-        let offloads = [
-            ("gro", gro),
-            ("gso", gso),
-            ("registered file", registered_file),
-            ("registered buffers", registered_buffers),
-        ];
-        parts.extend(offloads.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()));
-        parts.join(", ")
     }
 
     fn metrics_line(&self) -> String {

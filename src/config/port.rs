@@ -22,6 +22,8 @@ pub(super) fn port(values: &Values) -> PortConfig {
     let sizes = EngineConfig {
         rx_batch: values.size(Name::IoRxBatch),
         tx_batch: values.size(Name::IoTxBatch),
+        ring_entries: values.size(Name::IoRingEntries),
+        busy_poll: values.time(Name::IoNapiBusyPoll),
         tx: tx(values.choice(Name::IoTx)),
         zero_copy_min_bytes: values
             .number_or_word(Name::IoZerocopyMinBytes)

@@ -69,7 +69,7 @@ const POOLS: [&str; 2] = ["packet", "receive"];
 const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", "busy", "full"];
 const IO: [(Engine, &str); 2] = [(Engine::IoUring, "io_uring"), (Engine::Mmsg, "recvmmsg")];
 const TX: [TxMode; 2] = [TxMode::Sendmmsg, TxMode::Uring];
-const OFFLOADS: [&str; 4] = ["gro", "gso", "registered_file", "registered_buffers"];
+const OFFLOADS: [&str; 5] = ["gro", "gso", "registered_file", "registered_buffers", "busy_poll"];
 /// Position of an engine among the values of [`Axis::Io`].
 pub(super) fn io_index(engine: Engine) -> usize {
     IO.iter().position(|(known, _)| *known == engine).unwrap_or(0)

@@ -20,6 +20,7 @@ fn achieved() -> Achieved {
         gso: false,
         registered_file: false,
         registered_buffers: false,
+        busy_poll: false,
         missing: vec![
             miss(Feature::IoUring, Reason::Seccomp),
             miss(Feature::Gso, Reason::Refused(5)),
@@ -230,6 +231,7 @@ fn every_reason_for_what_is_missing_has_a_label() {
         Reason::SysctlGroup,
         Reason::Seccomp,
         Reason::Memlock,
+        Reason::Engine,
         Reason::SlotSize,
         Reason::Copied,
         Reason::Refused(5),

@@ -82,8 +82,8 @@ attributes! {
         "How datagrams go to and from the kernel; auto tries io_uring and falls back to recvmmsg.";
     IoTx "io/tx" Kind::Choice(&["auto", "sendmmsg", "uring"]), "auto", Restart,
         "How the io_uring engine sends: through the ring, or through sendmmsg beside it.";
-    IoRingEntries "io/ring_entries" number(64, 32_768), "4096", Reserved,
-        "Submission entries of the ring; rounded up to a power of two.";
+    IoRingEntries "io/ring_entries" number(64, 32_768), "4096", Restart,
+        "Submission entries of the ring; rounded up to a power of two, with 4 completions to each.";
     IoRxBatch "io/rx_batch" number(1, 256), "64", Live,
         "Datagrams (or coalesced runs) taken from the kernel in one turn.";
     IoTxBatch "io/tx_batch" number(1, 256), "64", Live,
@@ -94,8 +94,8 @@ attributes! {
         "Pages behind the buffers; auto takes huge ones if the kernel has any to give.";
     IoZerocopyMinBytes "io/zerocopy_min_bytes" or_max(bytes(1, 65_536)), "max", Restart,
         "Smallest run that the ring sends without a copy, from registered buffers; io/tx = uring only.";
-    IoNapiBusyPoll "io/napi_busy_poll_us" micros(0, 10_000), "0", Reserved,
-        "Time to poll the network card before sleeping; 0 never polls.";
+    IoNapiBusyPoll "io/napi_busy_poll_us" micros(0, 10_000), "0", Restart,
+        "Time that the ring polls the network card before it sleeps; 0 never polls.";
 
     UdpListen "udp/listen" Kind::Address { off: false }, "[::]:7743", Restart,
         "Address to serve; the IPv6 address :: serves IPv4 as well.";

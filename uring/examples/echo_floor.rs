@@ -117,6 +117,8 @@ fn cases(settings: &[String]) -> Vec<Case> {
         rx_post: sized("post=", 32),
         rx_batch: sized("batch=", 64),
         tx_batch: sized("tx_batch=", 128),
+        ring_entries: sized("ring=", 256),
+        busy_poll: Duration::ZERO,
         tx: TxMode::Auto,
         zero_copy_min_bytes: settings.iter().any(|w| w == "zc!").then_some(16 << 10),
     };

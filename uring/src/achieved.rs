@@ -29,6 +29,7 @@ features! {
     CoopTaskrun "coop_taskrun",
     RegisteredFile "registered_file",
     RegisteredBuffers "registered_buffers",
+    BusyPoll "busy_poll",
     ZeroCopy "zero_copy",
     Gro "gro",
     Gso "gso",
@@ -71,6 +72,8 @@ reasons! {
     Seccomp "seccomp",
     /// `RLIMIT_MEMLOCK` is too small.
     Memlock "memlock",
+    /// The engine in use has no such thing.
+    Engine "engine",
     /// Receive slots are smaller than a coalesced run.
     SlotSize "slot_size",
     /// The kernel copies all the same.
@@ -97,6 +100,7 @@ impl fmt::Display for Reason {
                 f.write_str("refused by a seccomp filter or security module (usual in containers)")
             }
             Self::Memlock => f.write_str("RLIMIT_MEMLOCK too small (raise LimitMEMLOCK=)"),
+            Self::Engine => f.write_str("not with this engine"),
             Self::SlotSize => f.write_str("receive slots smaller than a coalesced run"),
             Self::Copied => f.write_str("the kernel copies all the same"),
             Self::Refused(errno) => write!(f, "refused by the device: {}", os(errno)),
@@ -179,6 +183,8 @@ pub struct Achieved {
     pub registered_file: bool,
     /// Whether the receive arena is registered with the ring, for sends without a copy.
     pub registered_buffers: bool,
+    /// Whether a wait polls the network card before it sleeps.
+    pub busy_poll: bool,
     /// What is not in use, and why.
     pub missing: Vec<Missing>,
 }
@@ -207,6 +213,7 @@ impl fmt::Display for Achieved {
             (self.gso, "gso"),
             (self.registered_file, "registered file"),
             (self.registered_buffers, "registered buffers"),
+            (self.busy_poll, "busy poll"),
         ];
         parts.iter().filter(|(on, _)| *on).try_for_each(|(_, name)| write!(f, ", {name}"))
     }
@@ -225,6 +232,7 @@ mod tests {
             gso: false,
             registered_file: false,
             registered_buffers: false,
+            busy_poll: false,
             missing: Vec::new(),
         };
         achieved.miss(Feature::Gso, Reason::Disabled);

@@ -1,5 +1,7 @@
 //! Sizes of an engine.
 
+use std::time::Duration;
+
 use crate::achieved::TxMode;
 
 /// Bytes after which a turn begins no further round: what a turn brings should
@@ -20,6 +22,12 @@ pub struct EngineConfig {
     pub rx_batch: usize,
     /// Most transmits that wait for a flush; the next one flushes first.
     pub tx_batch: usize,
+    /// Submission entries of the ring, rounded up to a power of two; completions get
+    /// four times as many, 65,536 at most.
+    pub ring_entries: usize,
+    /// Time that a wait polls the network card before it sleeps, in whole microseconds; zero for
+    /// never. The ring alone can do that.
+    pub busy_poll: Duration,
     /// How datagrams leave.
     pub tx: TxMode,
     /// Least bytes of a run that leaves its receive slot without a copy
@@ -34,6 +42,8 @@ impl Default for EngineConfig {
             rx_post: 32,
             rx_batch: 64,
             tx_batch: 128,
+            ring_entries: 256,
+            busy_poll: Duration::ZERO,
             tx: TxMode::Auto,
             zero_copy_min_bytes: None,
         }
@@ -46,5 +56,6 @@ impl EngineConfig {
         assert!((1..=1024).contains(&self.rx_post), "1 to 1024 slots are posted");
         assert!((1..=4096).contains(&self.rx_batch), "1 to 4096 messages a turn");
         assert!((1..=1024).contains(&self.tx_batch), "1 to 1024 transmits a flush");
+        assert!((1..=32_768).contains(&self.ring_entries), "1 to 32,768 entries of the ring");
     }
 }

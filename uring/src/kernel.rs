@@ -72,6 +72,8 @@ pub(crate) struct Kernel {
     ring: Ring,
     lent: Lent,
     files: Files,
+    /// Whether the network card is polled before a wait sleeps.
+    pub(crate) busy_poll: bool,
     pub(crate) zero_copy: ZeroCopy,
     /// Lengths of name and control data in a slot, as the receive is told.
     shape: Box<libc::msghdr>,
@@ -96,9 +98,13 @@ impl Kernel {
         config: &EngineConfig,
         missing: &mut Vec<Missing>,
     ) -> Result<Self, Reason> {
-        // Rows for two flushes, so that one may end while the next is queued.
-        let sends = u32::try_from(config.tx_batch * 2).unwrap_or(u32::MAX);
-        let ring = Ring::new(sends.next_power_of_two().max(8), missing)?;
+        let entries = u32::try_from(config.ring_entries).unwrap_or(u32::MAX);
+        let ring = Ring::new(entries, missing)?;
+        let busy_poll = !config.busy_poll.is_zero()
+            && ring
+                .busy_poll(config.busy_poll)
+                .map_err(|reason| missing.push(Missing { feature: Feature::BusyPoll, reason }))
+                .is_ok();
         let slots = BufRing::new(pool, config.rx_post).map_err(|error| ring::why(&error))?;
         slots.register(ring.io()).map_err(|error| ring::why(&error))?;
         let files = register_files(&ring, socket, missing);
@@ -107,11 +113,14 @@ impl Kernel {
         shape.msg_controllen = rx::CONTROL_BYTES as _;
         let min_bytes = config.zero_copy_min_bytes.filter(|_| config.tx == TxMode::Uring);
         let zero_copy = ZeroCopy::new(ring.io(), pool, min_bytes);
+        // Rows for two flushes, so that one may end while the next is queued.
+        let sends = u32::try_from(config.tx_batch * 2).unwrap_or(u32::MAX);
         let lent = Lent { slots, sends: Table::new(sends), settled: ring.deferred };
         Ok(Self {
             ring,
             lent,
             files,
+            busy_poll,
             zero_copy,
             shape,
             receiving: false,

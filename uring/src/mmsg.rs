@@ -66,15 +66,21 @@ impl MmsgEngine {
             socket.refuse_gro();
         }
         let slots = config.rx_post.min(config.rx_batch);
-        let achieved = Achieved {
+        let mut achieved = Achieved {
             engine: Engine::Mmsg,
             tx: TxMode::Sendmmsg,
             gro: socket.gro,
             gso: socket.gso,
             registered_file: false,
             registered_buffers: false,
+            busy_poll: false,
             missing: socket.missing.clone(),
         };
+        if !config.busy_poll.is_zero() {
+            // `SO_BUSY_POLL` looks at the card once before `recvmmsg` comes back empty, but the wait
+            // itself, `ppoll`, sleeps at once unless a sysctl for the whole system says otherwise.
+            achieved.miss(Feature::BusyPoll, Reason::Engine);
+        }
         Self {
             intake: Intake::new(&socket),
             plan: Plan::new(config.tx_batch, socket.gso),

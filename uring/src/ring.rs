@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::types::{Napi, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, squeue};
 
 use crate::achieved::{Feature, Missing, Reason};
@@ -46,8 +46,9 @@ enum Rung {
 }
 
 impl Ring {
-    /// Makes a ring with at least `entries` submission entries.
+    /// Makes a ring with `entries` submission entries, rounded up to a power of two.
     pub(crate) fn new(entries: u32, missing: &mut Vec<Missing>) -> Result<Self, Reason> {
+        let entries = entries.next_power_of_two();
         for (rung, lacks) in LADDER {
             match builder(rung).setup_cqsize(entries * CQ_FACTOR).build(entries) {
                 Ok(io) if io.params().is_feature_ext_arg() && io.params().is_feature_nodrop() => {
@@ -62,6 +63,16 @@ impl Ring {
             }
         }
         Err(SINCE)
+    }
+
+    /// Lets a wait poll the network card for so long before it sleeps.
+    pub(crate) fn busy_poll(&self, time: Duration) -> Result<(), Reason> {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let mut napi = Napi::new().set_busy_poll_timeout(micros);
+        self.io.submitter().register_napi(&mut napi).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => Reason::Kernel("6.9"),
+            _ => why(&error),
+        })
     }
 
     /// Submits what is queued, runs what the kernel deferred, and waits for
@@ -199,6 +210,15 @@ mod tests {
     /// Where the system forbids io_uring there is nothing to test.
     fn ring(entries: u32) -> Option<Ring> {
         Ring::new(entries, &mut Vec::new()).ok()
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_and_what_the_kernel_has_at_most() {
+        for (asked, entries, completions) in [(5, 8, 32), (64, 64, 256), (32_768, 32_768, 65_536)] {
+            let Some(ring) = ring(asked) else { return };
+            let params = ring.io().params();
+            assert_eq!((params.sq_entries(), params.cq_entries()), (entries, completions));
+        }
     }
 
     #[test]

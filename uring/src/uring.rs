@@ -128,6 +128,7 @@ impl UringEngine {
             gso: socket.gso,
             registered_file: kernel.registered_file(),
             registered_buffers: kernel.zero_copy.registered(),
+            busy_poll: kernel.busy_poll,
             missing,
         };
         // Nobody misses what was not asked for, and it is asked for only where it gains.

@@ -35,6 +35,7 @@ for_every_engine! {
     trouble::what_does_not_fit_its_slot_is_dropped_and_counted,
     trouble::a_wake_ends_the_wait,
     trouble::waits_end_without_anything,
+    trouble::waits_may_poll_first,
     trouble::losses_in_the_kernel_are_counted,
     trouble::errors_are_counted_and_nothing_breaks,
     trouble::a_refused_offload_is_given_up_for_good,

@@ -118,7 +118,7 @@ pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
 
 /// More than every table holds, to interleaved peers, one by one and in runs.
 pub(crate) fn many_sends_in_one_flush_keep_their_order(kind: Kind) {
-    let config = EngineConfig { tx_batch: 8, ..EngineConfig::default() };
+    let config = EngineConfig { tx_batch: 8, ring_entries: 8, ..EngineConfig::default() };
     let socket = SocketConfig::new(addr("127.0.0.1:0"));
     let mut engine = some!(open_with(kind, &socket, config, pool(RX_SLOT_BYTES, 40)));
     let small = pool(2048, 64);

@@ -93,6 +93,25 @@ pub(crate) fn waits_end_without_anything(kind: Kind) {
     assert_eq!(sink.len(), 1);
 }
 
+/// A wait that polls first ends as any other; who cannot poll says why.
+pub(crate) fn waits_may_poll_first(kind: Kind) {
+    let config = EngineConfig { busy_poll: Duration::from_micros(200), ..EngineConfig::default() };
+    let socket = SocketConfig::new(addr("127.0.0.1:0"));
+    let mut engine = some!(open_with(kind, &socket, config, pool(RX_SLOT_BYTES, 96)));
+    let reason = engine.achieved().reason(Feature::BusyPoll);
+    assert_eq!(engine.achieved().busy_poll, reason.is_none());
+    assert_eq!(kind == Kind::Mmsg, reason == Some(Reason::Engine), "{reason:?}");
+    engine.turn(Duration::from_millis(2), &mut Vec::new()).unwrap();
+    let peer = peer("127.0.0.1:0");
+    for n in 0..3u8 {
+        peer.send_to(&[n], engine.socket().local_addr()).unwrap();
+        assert_eq!(collect(&mut *engine, 1)[0].buf[..], [n]);
+    }
+    let plain = some!(open(kind, "127.0.0.1:0"));
+    assert_eq!(plain.achieved().reason(Feature::BusyPoll), None, "nobody asked");
+    assert!(!plain.achieved().busy_poll);
+}
+
 pub(crate) fn losses_in_the_kernel_are_counted(kind: Kind) {
     let socket = SocketConfig { rcvbuf_bytes: 8192, ..SocketConfig::new(addr("127.0.0.1:0")) };
     let slots = pool(RX_SLOT_BYTES, 64);
