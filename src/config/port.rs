@@ -22,6 +22,7 @@ pub(super) fn port(values: &Values) -> PortConfig {
     let sizes = EngineConfig {
         rx_batch: values.size(Name::IoRxBatch),
         tx_batch: values.size(Name::IoTxBatch),
+        gso_max_segments: values.size(Name::UdpGsoMaxSegments),
         ring_entries: values.size(Name::IoRingEntries),
         busy_poll: values.time(Name::IoNapiBusyPoll),
         tx: tx(values.choice(Name::IoTx)),

@@ -109,8 +109,8 @@ attributes! {
         "Let the kernel hand over runs of one sender's datagrams as one.";
     UdpGso "udp/gso" Kind::Flag, "1", Live,
         "Hand over runs of equal datagrams to one peer as one.";
-    UdpGsoMaxSegments "udp/gso_max_segments" number(1, 64), "64", Reserved,
-        "Longest such run.";
+    UdpGsoMaxSegments "udp/gso_max_segments" number(1, 64), "64", Live,
+        "Datagrams in the longest such run.";
     UdpDscpControl "udp/dscp_control" number(0, 63), "46", Reserved,
         "DSCP mark of what is sent; 46 is expedited forwarding, 0 is none.";
 

@@ -117,6 +117,7 @@ fn cases(settings: &[String]) -> Vec<Case> {
         rx_post: sized("post=", 32),
         rx_batch: sized("batch=", 64),
         tx_batch: sized("tx_batch=", 128),
+        gso_max_segments: sized("segments=", 64),
         ring_entries: sized("ring=", 256),
         busy_poll: Duration::ZERO,
         tx: TxMode::Auto,

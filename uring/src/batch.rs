@@ -37,7 +37,21 @@ pub(crate) struct Batch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gso {
     pub(crate) on: bool,
+    /// Most datagrams of a message, at least 1, while it is on.
+    most: usize,
     pub(crate) refused: Option<i32>,
+}
+
+impl Gso {
+    pub(crate) fn new(on: bool, most: usize) -> Self {
+        Self { on, most, refused: None }
+    }
+
+    /// Most datagrams that one message may have now.
+    #[inline]
+    pub(crate) fn segments(&self) -> usize {
+        if self.on { self.most } else { 1 }
+    }
 }
 
 impl Batch {
@@ -80,7 +94,7 @@ impl Batch {
         self.send(fd, gso, stats);
         stats.tx_batches += 1;
         plan.clear();
-        plan.coalesce = gso.on;
+        plan.segments = gso.segments();
     }
 
     /// Sends one transmit that no plan holds.
@@ -107,7 +121,7 @@ impl Batch {
         let mut rest = &transmit.buf[..];
         loop {
             // Asked anew for each message: the device may just have refused one.
-            let most = message::bytes_per_message(transmit, gso.on);
+            let most = message::bytes_per_message(transmit, gso.segments());
             let (bytes, more) = rest.split_at(rest.len().min(most));
             if self.messages == MESSAGES || self.used_pieces == PIECES {
                 self.send(fd, gso, stats);
@@ -258,7 +272,7 @@ pub(crate) fn failed(
         first.get_or_insert(sent.is_ok());
     });
     if first == Some(true) && errno != libc::EMSGSIZE {
-        *gso = Gso { on: false, refused: Some(errno) };
+        (gso.on, gso.refused) = (false, Some(errno));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::achieved::TxMode;
+use crate::plan::SEGMENTS_MAX;
 
 /// Bytes after which a turn begins no further round: what a turn brings should
 /// still be in cache when it is handled.
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub rx_batch: usize,
     /// Most transmits that wait for a flush; the next one flushes first.
     pub tx_batch: usize,
+    /// Most datagrams of one coalesced message, 1 to 64.
+    pub gso_max_segments: usize,
     /// Submission entries of the ring, rounded up to a power of two; completions get
     /// four times as many, 65,536 at most.
     pub ring_entries: usize,
@@ -42,6 +45,7 @@ impl Default for EngineConfig {
             rx_post: 32,
             rx_batch: 64,
             tx_batch: 128,
+            gso_max_segments: SEGMENTS_MAX,
             ring_entries: 256,
             busy_poll: Duration::ZERO,
             tx: TxMode::Auto,
@@ -56,6 +60,7 @@ impl EngineConfig {
         assert!((1..=1024).contains(&self.rx_post), "1 to 1024 slots are posted");
         assert!((1..=4096).contains(&self.rx_batch), "1 to 4096 messages a turn");
         assert!((1..=1024).contains(&self.tx_batch), "1 to 1024 transmits a flush");
+        assert!((1..=SEGMENTS_MAX).contains(&self.gso_max_segments), "1 to 64 datagrams a message");
         assert!((1..=32_768).contains(&self.ring_entries), "1 to 32,768 entries of the ring");
     }
 }

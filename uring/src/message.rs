@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::addr::{Family, Name};
 use crate::cmsg::Control;
 use crate::datagram::{Path, Transmit};
-use crate::plan::{BYTES_MAX, SEGMENTS_MAX};
+use crate::plan::BYTES_MAX;
 use crate::socket::Socket;
 
 /// How this socket's messages are addressed.
@@ -66,13 +66,12 @@ pub(crate) fn point(
     header.msg_flags = 0;
 }
 
-/// Bytes of `transmit` that fit one message: whole segments within the limits
-/// of coalescing, or one segment without it.
+/// Bytes of `transmit` that fit one message of at most `segments` datagrams: whole
+/// ones, within the limit of coalescing, and always one.
 #[inline]
-pub(crate) fn bytes_per_message(transmit: &Transmit, coalesce: bool) -> usize {
+pub(crate) fn bytes_per_message(transmit: &Transmit, segments: usize) -> usize {
     let segment = transmit.segment.clamp(1, transmit.buf.len().max(1));
-    let segments = if coalesce { (BYTES_MAX / segment).clamp(1, SEGMENTS_MAX) } else { 1 };
-    segment * segments
+    segment * (BYTES_MAX / segment).clamp(1, segments)
 }
 
 /// The bytes as the kernel wants to be told of them. It only reads them.

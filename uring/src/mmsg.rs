@@ -81,11 +81,12 @@ impl MmsgEngine {
             // itself, `ppoll`, sleeps at once unless a sysctl for the whole system says otherwise.
             achieved.miss(Feature::BusyPoll, Reason::Engine);
         }
+        let gso = Gso::new(socket.gso, config.gso_max_segments);
         Self {
             intake: Intake::new(&socket),
-            plan: Plan::new(config.tx_batch, socket.gso),
+            plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
-            gso: Gso { on: socket.gso, refused: None },
+            gso,
             posted: Posted::new(slots),
             rx_batch: config.rx_batch,
             stats: Stats::default(),

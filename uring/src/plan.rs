@@ -9,8 +9,8 @@
 //! Invariants:
 //! * Datagrams of one path leave in the order they were queued. Those of other
 //!   paths may overtake, within one flush.
-//! * A run of several transmits has at most 64 datagrams and 65,000 bytes, all
-//!   of one size but the last, which may be shorter and ends the run.
+//! * A run of several transmits has at most as many datagrams as is configured (64)
+//!   and 65,000 bytes, all of one size but the last, which may be shorter and ends the run.
 //! * A look-up probes at most [`PROBES`] places however the paths hash. A path
 //!   that finds no place is not remembered, so its datagrams go out one by one,
 //!   in order.
@@ -55,12 +55,12 @@ pub(crate) struct Plan {
     /// Newest run of a path, by hash.
     places: Box<[u16]>,
     capacity: usize,
-    /// Whether several datagrams may share a message.
-    pub(crate) coalesce: bool,
+    /// Datagrams that may share a message; 1 if none may.
+    pub(crate) segments: usize,
 }
 
 impl Plan {
-    pub(crate) fn new(capacity: usize, coalesce: bool) -> Self {
+    pub(crate) fn new(capacity: usize, segments: usize) -> Self {
         let places = (capacity * 2).next_power_of_two().max(PROBES);
         assert!(places < usize::from(NOWHERE), "runs and places are u16");
         Self {
@@ -69,7 +69,7 @@ impl Plan {
             runs: Vec::with_capacity(capacity),
             places: vec![NOWHERE; places].into(),
             capacity,
-            coalesce,
+            segments,
         }
     }
 
@@ -142,9 +142,9 @@ impl Plan {
             bytes: wide(len),
             segment: wide(segment),
             place: NOWHERE,
-            open: self.coalesce && len > 0 && len.is_multiple_of(segment),
+            open: self.segments > 1 && len > 0 && len.is_multiple_of(segment),
         };
-        if self.coalesce {
+        if self.segments > 1 {
             self.join_or_open(&transmit.path, alone);
         } else {
             self.runs.push(alone);
@@ -162,7 +162,7 @@ impl Plan {
             let newest = self.places[place];
             if newest != NOWHERE {
                 let run = &mut self.runs[usize::from(newest)];
-                if run.takes(&alone) {
+                if run.takes(&alone, self.segments) {
                     self.next[usize::from(run.last)] = alone.first;
                     run.append(&alone);
                     return;
@@ -195,13 +195,13 @@ impl Plan {
 impl Run {
     /// Whether `more` may follow: no datagram larger than the segment, the limits kept.
     #[inline]
-    fn takes(&self, more: &Self) -> bool {
+    fn takes(&self, more: &Self, segments: usize) -> bool {
         let same = more.segment == self.segment;
         let shorter_last = more.datagrams == 1 && more.segment < self.segment;
         self.open
             && more.bytes > 0
             && (same || shorter_last)
-            && usize::from(self.datagrams) + usize::from(more.datagrams) <= SEGMENTS_MAX
+            && usize::from(self.datagrams) + usize::from(more.datagrams) <= segments
             && self.bytes as usize + more.bytes as usize <= BYTES_MAX
     }
 

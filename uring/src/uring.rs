@@ -135,14 +135,15 @@ impl UringEngine {
         if let Some(reason) = kernel.zero_copy.off().filter(|reason| *reason != Reason::Disabled) {
             achieved.miss(Feature::RegisteredBuffers, reason);
         }
+        let gso = Gso::new(socket.gso, config.gso_max_segments);
         let mut engine = Self {
             kernel,
             stash: Vec::with_capacity(config.rx_post + config.rx_batch),
             intake: Intake::new(&socket),
-            plan: Plan::new(config.tx_batch, socket.gso),
+            plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
             addressing: Addressing::of(&socket),
-            gso: Gso { on: socket.gso, refused: None },
+            gso,
             tx,
             rx_post: config.rx_post,
             rx_batch: config.rx_batch,
@@ -325,13 +326,13 @@ impl UringEngine {
         }
         self.stats.tx_batches += 1;
         self.plan.clear();
-        self.plan.coalesce = self.gso.on;
+        self.plan.segments = self.gso.segments();
         Ok(())
     }
 
     fn fits_one_message(&self, run: Run) -> bool {
         let fits = |transmit: &Transmit| {
-            transmit.buf.len() <= message::bytes_per_message(transmit, self.gso.on)
+            transmit.buf.len() <= message::bytes_per_message(transmit, self.gso.segments())
         };
         (run.transmits == 1 || self.gso.on) && self.plan.transmits(run).all(fits)
     }
@@ -414,7 +415,7 @@ impl UringEngine {
         }
         if self.achieved.gso && !self.gso.on {
             self.achieved.gso = false;
-            self.plan.coalesce = false;
+            self.plan.segments = 1;
             self.achieved.miss(Feature::Gso, Reason::Refused(self.gso.refused.unwrap_or(0)));
         }
     }

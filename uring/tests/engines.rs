@@ -28,6 +28,7 @@ for_every_engine! {
     traffic::a_socket_of_one_address_says_it,
     traffic::runs_come_whole_and_leave_whole,
     traffic::without_offloads_every_datagram_is_its_own,
+    traffic::runs_are_as_long_as_allowed,
     traffic::many_sends_in_one_flush_keep_their_order,
     traffic::echoes_are_never_corrupted,
     traffic::runs_without_a_copy_arrive_the_same,

@@ -42,8 +42,8 @@ fn shape(plan: &Plan) -> Vec<(u16, Vec<usize>)> {
     plan.runs().iter().map(run).collect()
 }
 
-fn plan_of(pool: &Pool, coalesce: bool, sends: &[(u16, usize, usize)]) -> Plan {
-    let mut plan = Plan::new(128, coalesce);
+fn plan_of(pool: &Pool, segments: usize, sends: &[(u16, usize, usize)]) -> Plan {
+    let mut plan = Plan::new(128, segments);
     for (order, (peer, len, segment)) in sends.iter().enumerate() {
         plan.push(transmit(pool, *peer, *len, *segment, u16::try_from(order).unwrap()));
     }
@@ -54,7 +54,7 @@ fn plan_of(pool: &Pool, coalesce: bool, sends: &[(u16, usize, usize)]) -> Plan {
 fn interleaved_peers_get_a_run_each_and_a_shorter_one_ends_it() {
     let pool = pool(16);
     let sends = [(1, 100, 100), (2, 80, 80), (1, 100, 100), (2, 80, 80), (1, 40, 40), (1, 40, 40)];
-    let plan = plan_of(&pool, true, &sends);
+    let plan = plan_of(&pool, SEGMENTS_MAX, &sends);
     assert_eq!(shape(&plan), [(1, vec![100, 100, 40]), (2, vec![80, 80]), (1, vec![40])]);
 }
 
@@ -62,29 +62,32 @@ fn interleaved_peers_get_a_run_each_and_a_shorter_one_ends_it() {
 fn a_larger_one_starts_a_run_and_without_coalescing_all_do() {
     let pool = pool(16);
     let sends = [(1, 100, 100), (1, 101, 101), (1, 101, 101)];
-    assert_eq!(shape(&plan_of(&pool, true, &sends)), [(1, vec![100]), (1, vec![101, 101])]);
-    assert_eq!(plan_of(&pool, false, &sends).runs().len(), 3);
+    assert_eq!(shape(&plan_of(&pool, SEGMENTS_MAX, &sends)), [(1, vec![100]), (1, vec![101, 101])]);
+    assert_eq!(plan_of(&pool, 1, &sends).runs().len(), 3);
 }
 
 #[test]
 fn limits_hold_and_ready_runs_join() {
     let pool = pool(80);
     let singles = vec![(1, 1200, 1200); 70];
-    let plan = plan_of(&pool, true, &singles);
+    let plan = plan_of(&pool, SEGMENTS_MAX, &singles);
     assert_eq!(plan.runs().iter().map(|run| run.transmits).collect::<Vec<_>>(), [54, 16]);
     drop(plan);
-    let plan = plan_of(&pool, true, &vec![(1, 10, 10); 70]);
+    let plan = plan_of(&pool, SEGMENTS_MAX, &vec![(1, 10, 10); 70]);
     assert_eq!(plan.runs().iter().map(|run| run.transmits).collect::<Vec<_>>(), [64, 6]);
     drop(plan);
+    let plan = plan_of(&pool, 3, &[(1, 10, 10); 7]);
+    assert_eq!(plan.runs().iter().map(|run| run.transmits).collect::<Vec<_>>(), [3, 3, 1]);
+    drop(plan);
     // 8 full segments, then 8 with a short last: one message; the next starts anew.
-    let plan = plan_of(&pool, true, &[(1, 800, 100), (1, 750, 100), (1, 100, 100)]);
+    let plan = plan_of(&pool, SEGMENTS_MAX, &[(1, 800, 100), (1, 750, 100), (1, 100, 100)]);
     assert_eq!(shape(&plan), [(1, vec![800, 750]), (1, vec![100])]);
 }
 
 #[test]
 fn empty_datagrams_go_alone_and_in_order() {
     let pool = pool(4);
-    let plan = plan_of(&pool, true, &[(1, 0, 0), (1, 50, 50), (1, 0, 0), (1, 50, 50)]);
+    let plan = plan_of(&pool, SEGMENTS_MAX, &[(1, 0, 0), (1, 50, 50), (1, 0, 0), (1, 50, 50)]);
     assert_eq!(plan.runs().len(), 4, "nothing joins an empty datagram, nothing overtakes it");
 }
 
@@ -95,9 +98,10 @@ proptest! {
         sends in proptest::collection::vec(
             (0..200u16, prop_oneof![1..5usize, Just(1200), 1..3000usize], 1..5usize), 0..128),
         clashing: bool,
+        most in 1..=SEGMENTS_MAX,
     ) {
         let pool = pool(128);
-        let mut plan = Plan::new(128, true);
+        let mut plan = Plan::new(128, most);
         for _ in 0..2 {
             for (order, (peer, segment, count)) in sends.iter().enumerate() {
                 let order = u16::try_from(order).unwrap();
@@ -114,7 +118,7 @@ proptest! {
                 let all: Vec<Transmit> = plan.take(run).collect();
                 let bytes: usize = all.iter().map(|t| t.buf.len()).sum();
                 let datagrams: usize = all.iter().map(Transmit::datagrams).sum();
-                prop_assert!(all.len() == 1 || (bytes <= BYTES_MAX && datagrams <= SEGMENTS_MAX));
+                prop_assert!(all.len() == 1 || (bytes <= BYTES_MAX && datagrams <= most));
                 let segment = all[0].segment;
                 let (short, full) = all.split_last().unwrap();
                 prop_assert!(full.iter().all(|t| t.segment == segment && t.buf.len() % segment == 0));

@@ -116,6 +116,32 @@ pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
     assert_eq!((engine.stats().tx_packets, engine.stats().tx_messages), (41, 41));
 }
 
+/// Both what the engine finds and what comes in one slot is cut to the length that is allowed.
+pub(crate) fn runs_are_as_long_as_allowed(kind: Kind) {
+    for (most, messages) in [(4, 6), (1, 20)] {
+        let config = EngineConfig { gso_max_segments: most, ..EngineConfig::default() };
+        let socket = SocketConfig::new(addr("127.0.0.1:0"));
+        let mut engine = some!(open_with(kind, &socket, config, pool(RX_SLOT_BYTES, 96)));
+        let (small, peer) = (pool(2048, 16), peer("127.0.0.1:0"));
+        let path = Path { peer: peer.local_addr().unwrap(), local: Default::default() };
+        for n in 0..10 {
+            engine.send(single(&small, path, &pattern(n, 90)));
+        }
+        let whole: Vec<u8> = (10..20).flat_map(|n| pattern(n, 90)).collect();
+        engine.send(Transmit { path, buf: filled(&small, &whole), segment: 90 });
+        engine.flush();
+        for n in 0..20 {
+            let mut bytes = [0; 2000];
+            let len = peer.recv(&mut bytes).unwrap();
+            assert_eq!(bytes[..len], pattern(n, 90));
+        }
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!((engine.stats().tx_packets, engine.stats().tx_messages), (20, messages));
+        assert_eq!(engine.stats().tx_gso_segments, if most > 1 { 20 } else { 0 });
+        assert!(engine.achieved().gso, "nobody refused anything");
+    }
+}
+
 /// More than every table holds, to interleaved peers, one by one and in runs.
 pub(crate) fn many_sends_in_one_flush_keep_their_order(kind: Kind) {
     let config = EngineConfig { tx_batch: 8, ring_entries: 8, ..EngineConfig::default() };
