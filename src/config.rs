@@ -151,6 +151,8 @@ impl Config {
             egress: egress::config(&self.values),
             table: overlay::config(&self.values),
             reflect: self.values.flag(Name::ReflectEnabled),
+            dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
+                .expect("the registry keeps it below 64"),
             plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
         }
     }

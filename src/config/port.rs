@@ -14,7 +14,6 @@ pub(super) fn socket(values: &Values) -> SocketConfig {
         sndbuf_bytes: values.size(Name::UdpSndbuf),
         gro: values.flag(Name::UdpGro),
         gso: values.flag(Name::UdpGso),
-        dscp: None,
     }
 }
 

@@ -30,7 +30,7 @@ fn peer() -> UdpSocket {
 fn transmit(pool: &Pool, peer: SocketAddr, bytes: &[u8]) -> Transmit {
     let mut buf = pool.take().unwrap();
     assert!(buf.extend(bytes));
-    Transmit { path: Path { peer, local: Local::default() }, buf, segment: bytes.len() }
+    Transmit { path: Path { peer, local: Local::default() }, buf, segment: bytes.len(), dscp: 0 }
 }
 
 /// What arrives until `count` datagrams came.

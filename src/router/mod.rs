@@ -61,6 +61,8 @@ pub struct Config {
     pub reflect: bool,
     /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
     pub plaintext_bytes_max: usize,
+    /// Code point that control is sent with, 0 to 63 (`udp/dscp_control`).
+    pub dscp_control: u8,
 }
 
 /// The state of one shard.
@@ -118,6 +120,9 @@ struct Source {
     prefix: Prefix,
 }
 
+/// The code point of what has to be early or is of no use (RFC 3246).
+const EXPEDITED_FORWARDING: u8 = 46;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -126,6 +131,7 @@ impl Default for Config {
             table: table::Config::default(),
             reflect: true,
             plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
+            dscp_control: EXPEDITED_FORWARDING,
         }
     }
 }
@@ -173,7 +179,7 @@ impl<T: Tunnel> Router<T> {
             own_binding: None,
             peers: Peers::new(sessions.capacity()),
             table: Table::new(config.table),
-            outbox: Outbox { egress, pool, counters },
+            outbox: Outbox { egress, pool, counters, dscp_control: config.dscp_control },
             scratch: vec![0; limits::RX_SLOT_BYTES].into_boxed_slice(),
             rng,
             identity_ends: Wheel::new(sessions.capacity()),
@@ -293,7 +299,7 @@ impl<T: Tunnel> Router<T> {
     /// Copies into the counters what is counted elsewhere or is a state, not an event.
     /// `receive_slots` are the free ones and all of the port's.
     pub fn publish(&self, now: Now, receive_slots: (usize, usize)) {
-        let Outbox { egress, pool, counters } = &self.outbox;
+        let Outbox { egress, pool, counters, .. } = &self.outbox;
         for class in Class::ALL {
             counters.queue(class, egress.stats(class));
         }

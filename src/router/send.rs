@@ -26,6 +26,8 @@ pub(super) struct Outbox {
     /// Slots for everything this router writes itself.
     pub(super) pool: Pool,
     pub(super) counters: Counters,
+    /// Code point of what control is sent with; everything else has none.
+    pub(super) dscp_control: u8,
 }
 
 impl Outbox {
@@ -71,11 +73,17 @@ impl Outbox {
         buf
     }
 
-    /// Sends a datagram that is already sealed: handshake answers, keepalives, challenges.
+    /// Sends a datagram that is already sealed: handshake answers, keepalives, challenges. They
+    /// are control: without them nothing else gets through.
     pub(super) fn send_raw(&mut self, path: Path, bytes: &[u8], outlet: &mut impl Outlet) {
         let Some(mut buf) = self.take() else { return };
         assert!(buf.extend(bytes), "WireGuard's own messages fit a slot");
-        outlet.send(Transmit { path, segment: buf.len(), buf });
+        let segment = buf.len();
+        outlet.send(Transmit { path, buf, segment, dscp: self.dscp_control });
+    }
+
+    fn dscp(&self, class: Class) -> u8 {
+        if class == Class::Control { self.dscp_control } else { 0 }
     }
 }
 
@@ -117,12 +125,13 @@ impl<T: Tunnel> Router<T> {
     }
 
     fn seal(&mut self, now: Now, outgoing: Outgoing) -> Result<Transmit, Drop> {
-        let Outgoing { session, buf: frame, .. } = outgoing;
+        let Outgoing { session, class, buf: frame, .. } = outgoing;
+        let dscp = self.outbox.dscp(class);
         if let Some(mut buf) = self.outbox.pool.take() {
             let (path, len) = self.sessions.seal(now, session, &frame, buf.spare_mut())?;
             self.outbox.count_sent(&frame);
             buf.grow(len);
-            return Ok(Transmit { path, buf, segment: len });
+            return Ok(Transmit { path, buf, segment: len, dscp });
         }
         // The queues hold every slot: the frame's own takes the sealed bytes, one copy later.
         let (path, len) = self.sessions.seal(now, session, &frame, &mut self.scratch)?;
@@ -130,7 +139,7 @@ impl<T: Tunnel> Router<T> {
         let mut buf = frame;
         buf.set_window(0, 0);
         assert!(buf.extend(&self.scratch[..len]), "a sealed frame fits a slot");
-        Ok(Transmit { path, buf, segment: len })
+        Ok(Transmit { path, buf, segment: len, dscp })
     }
 
     /// Whether the most urgent queue could overflow before a run of segments is through.

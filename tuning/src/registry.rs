@@ -111,8 +111,8 @@ attributes! {
         "Hand over runs of equal datagrams to one peer as one.";
     UdpGsoMaxSegments "udp/gso_max_segments" number(1, 64), "64", Live,
         "Datagrams in the longest such run.";
-    UdpDscpControl "udp/dscp_control" number(0, 63), "46", Reserved,
-        "DSCP mark of what is sent; 46 is expedited forwarding, 0 is none.";
+    UdpDscpControl "udp/dscp_control" number(0, 63), "46", Live,
+        "DSCP mark of control messages and handshakes; 46 is expedited forwarding, 0 is none.";
 
     ShardsCount "shards/count" or_auto(number(1, SHARDS_MAX)), "auto", Restart,
         "Packet threads; this version runs one.";

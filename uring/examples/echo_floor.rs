@@ -43,6 +43,8 @@ struct Case {
     /// Bytes per slot of the pool that answers are copied into; 0 sends the receive slot itself.
     copy: usize,
     slot_bytes: usize,
+    /// Mark of the answers.
+    dscp: u8,
 }
 
 impl Case {
@@ -124,6 +126,7 @@ fn cases(settings: &[String]) -> Vec<Case> {
         zero_copy_min_bytes: settings.iter().any(|w| w == "zc!").then_some(16 << 10),
     };
     let (copy, slot_bytes) = (sized("copy=", 0), sized("slot=", 68 * 1024));
+    let dscp = u8::try_from(sized("dscp=", 0)).expect("a code point, 0 to 63");
     let shapes = [
         (256, 1, false, false),
         (256, 1, true, false),
@@ -161,6 +164,7 @@ fn cases(settings: &[String]) -> Vec<Case> {
                     listen,
                     copy,
                     slot_bytes,
+                    dscp,
                 });
             }
         }
@@ -171,6 +175,7 @@ fn cases(settings: &[String]) -> Vec<Case> {
 /// One engine and its peers.
 struct Run {
     engine: Any,
+    dscp: u8,
     small: Option<Pool>,
     peers: Vec<UdpSocket>,
     case: Case,
@@ -200,6 +205,7 @@ impl Run {
         };
         Self {
             engine,
+            dscp: case.dscp,
             small: (case.copy > 0).then(|| pool(case.copy, 1024)),
             peers: (0..case.flows).map(|_| peer(to, case)).collect(),
             case,
@@ -239,7 +245,7 @@ impl Run {
     }
 
     fn turn(&mut self) {
-        let Self { engine, small, sink, .. } = self;
+        let Self { engine, small, sink, dscp, .. } = self;
         macro_rules! turn {
             ($engine:expr) => {{
                 $engine.turn(Duration::ZERO, sink).expect("a turn");
@@ -249,7 +255,7 @@ impl Run {
                     {
                         buf = fresh;
                     }
-                    $engine.send(Transmit { path, buf, segment });
+                    $engine.send(Transmit { path, buf, segment, dscp: *dscp });
                 }
                 $engine.flush();
             }};

@@ -36,7 +36,6 @@ features! {
     Ipv6 "ipv6",
     PathMtuProbe "pmtu_probe",
     DropCounter "drop_counter",
-    Dscp "dscp",
 }
 
 macro_rules! reasons {

@@ -172,7 +172,7 @@ impl Batch {
         let cut = if datagrams > 1 { first.segment } else { 0 };
         let segment = u16::try_from(cut).unwrap_or(u16::MAX);
         let (name, control) = (&mut self.names[at], &mut self.controls[at]);
-        let plain = self.addressing.write(name, control, &first.path, segment);
+        let plain = self.addressing.write(name, control, &first.path, first.dscp, segment);
         let pieces = &mut self.pieces[self.used_pieces..self.used_pieces + pieces];
         message::point(&mut self.headers[at].msg_hdr, name, control, pieces);
         self.used_pieces += pieces.len();

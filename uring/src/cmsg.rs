@@ -1,4 +1,4 @@
-//! Control messages, built and read as bytes: source address, segment size, drop count.
+//! Control messages, built and read as bytes: source address, mark, segment size, drop count.
 //!
 //! Layout per `cmsg(3)`: header (length, level, type), data, each padded to the
 //! size of a `usize`. What does not parse is skipped or ends the list; nothing
@@ -20,8 +20,8 @@ const fn space(data: usize) -> usize {
     (HEADER + data).next_multiple_of(align_of::<usize>())
 }
 
-/// Most that is ever sent along: a source address and a segment size.
-const SEND_BYTES: usize = space(PKTINFO6) + space(2);
+/// Most that is ever sent along: a source address, a mark and a segment size.
+const SEND_BYTES: usize = space(PKTINFO6) + space(4) + space(2);
 
 /// Room for all that is ever received along, with some to spare.
 pub(crate) const RECEIVE_BYTES: usize = 128;
@@ -65,6 +65,18 @@ impl Control {
             }
             None => {}
         }
+    }
+
+    /// The code point to send with. What counts is the family of the packet, not
+    /// of the socket: an IPv6 socket's IPv4 packets take the mark of IPv4 alone.
+    #[inline]
+    pub(crate) fn dscp(&mut self, v4: bool, dscp: u8) {
+        let (level, kind) = match v4 {
+            true => (libc::IPPROTO_IP, libc::IP_TOS),
+            false => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        // Above the two bits of congestion notification, which stay off.
+        self.push(level, kind, &libc::c_int::from(dscp << 2).to_ne_bytes());
     }
 
     /// The size to cut the message into.
@@ -159,6 +171,7 @@ mod tests {
         for local in [v4, v6, scoped] {
             let mut control = Control::EMPTY;
             control.source(&local);
+            control.dscp(local.ip.is_some_and(|ip| ip.is_ipv4()), 46);
             let plain = control.len;
             control.segment(1232);
             assert_eq!(parse(&control.bytes[..control.len]).local, local);

@@ -52,6 +52,9 @@ pub struct Transmit {
     pub buf: Buf,
     /// Bytes per segment, the last one may be shorter; equals `buf.len()` for a single datagram.
     pub segment: usize,
+    /// Differentiated services code point (RFC 2474) to send it with, 0 to 63; 0 is the default of
+    /// all traffic. Datagrams of one path share a message only if theirs are equal.
+    pub dscp: u8,
 }
 
 impl Transmit {

@@ -21,20 +21,25 @@ impl Addressing {
         Self { family: socket.family, only: socket.only_address() }
     }
 
-    /// Writes name and control data for a message on `path`, cut into `segment`
-    /// bytes unless that is 0. Returns the control length without the cut.
+    /// Writes name and control data for a message on `path`, marked with `dscp`
+    /// unless that is 0 and cut into `segment` bytes unless that is 0. Returns the
+    /// control length without the cut.
     #[inline]
     pub(crate) fn write(
         &self,
         name: &mut Name,
         control: &mut Control,
         path: &Path,
+        dscp: u8,
         segment: u16,
     ) -> usize {
         name.set(self.family, path.peer);
         control.clear();
         if path.local.ip != self.only {
             control.source(&path.local);
+        }
+        if dscp > 0 {
+            control.dscp(path.peer.is_ipv4(), dscp);
         }
         let plain = control.len;
         if segment > 0 {

@@ -10,7 +10,8 @@
 //! * Datagrams of one path leave in the order they were queued. Those of other
 //!   paths may overtake, within one flush.
 //! * A run of several transmits has at most as many datagrams as is configured (64)
-//!   and 65,000 bytes, all of one size but the last, which may be shorter and ends the run.
+//!   and 65,000 bytes, all of one mark and
+//!   of one size but the last, which may be shorter and ends the run.
 //! * A look-up probes at most [`PROBES`] places however the paths hash. A path
 //!   that finds no place is not remembered, so its datagrams go out one by one,
 //!   in order.
@@ -39,6 +40,7 @@ pub(crate) struct Run {
     bytes: u32,
     /// Bytes per datagram.
     pub(crate) segment: u32,
+    dscp: u8,
     /// Where the look-up table remembers it.
     place: u16,
     /// Whether a further datagram of the size may join.
@@ -141,6 +143,7 @@ impl Plan {
             datagrams: narrow(datagrams),
             bytes: wide(len),
             segment: wide(segment),
+            dscp: transmit.dscp,
             place: NOWHERE,
             open: self.segments > 1 && len > 0 && len.is_multiple_of(segment),
         };
@@ -193,12 +196,13 @@ impl Plan {
 }
 
 impl Run {
-    /// Whether `more` may follow: no datagram larger than the segment, the limits kept.
+    /// Whether `more` may follow: the same mark, no datagram larger than the segment, the limits kept.
     #[inline]
     fn takes(&self, more: &Self, segments: usize) -> bool {
         let same = more.segment == self.segment;
         let shorter_last = more.datagrams == 1 && more.segment < self.segment;
         self.open
+            && more.dscp == self.dscp
             && more.bytes > 0
             && (same || shorter_last)
             && usize::from(self.datagrams) + usize::from(more.datagrams) <= segments

@@ -35,14 +35,12 @@ pub struct SocketConfig {
     pub gro: bool,
     /// Coalesce sent runs (`UDP_SEGMENT`).
     pub gso: bool,
-    /// Differentiated services code point of everything sent, 0..=63.
-    pub dscp: Option<u8>,
 }
 
 impl SocketConfig {
     /// `listen` with offloads on and the system's buffer sizes.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true, dscp: None }
+        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true }
     }
 }
 
@@ -169,13 +167,6 @@ impl Socket {
             self.try_set(Feature::PathMtuProbe, level, option, PMTU_PROBE);
         }
         self.try_set(Feature::DropCounter, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
-        if let Some(dscp) = config.dscp {
-            let class = c_int::from(dscp & 63) << 2;
-            self.try_set(Feature::Dscp, libc::IPPROTO_IP, libc::IP_TOS, class);
-            if v6 {
-                self.try_set(Feature::Dscp, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class);
-            }
-        }
         self.gro = self.offload(config.gro, Feature::Gro, libc::UDP_GRO, 1);
         // Setting the default size to zero changes nothing and proves that the option exists.
         self.gso = self.offload(config.gso, Feature::Gso, libc::UDP_SEGMENT, 0);

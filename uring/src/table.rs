@@ -85,16 +85,16 @@ impl Table {
         let row = &mut self.rows[index as usize];
         let (mut head, mut datagrams, mut bytes) = (None, 0, 0);
         for transmit in transmits {
-            head.get_or_insert((transmit.path, transmit.segment));
+            head.get_or_insert((transmit.path, transmit.dscp, transmit.segment));
             datagrams += transmit.datagrams();
             bytes += transmit.buf.len();
             row.pieces[row.loans.len()] = message::piece(&transmit.buf);
             row.loans.push(transmit.buf.lend());
         }
-        let (path, segment) = head?;
+        let (path, dscp, segment) = head?;
         let cut = if datagrams > 1 { segment } else { 0 };
         let segment = u16::try_from(cut).unwrap_or(u16::MAX);
-        let plain = addressing.write(&mut row.name, &mut row.control, &path, segment);
+        let plain = addressing.write(&mut row.name, &mut row.control, &path, dscp, segment);
         let pieces = &mut row.pieces[..row.loans.len()];
         message::point(&mut row.header, &mut row.name, &mut row.control, pieces);
         row.content = Content {

@@ -2,6 +2,9 @@
 
 mod common;
 #[cfg(test)]
+#[path = "engines/marks.rs"]
+mod marks;
+#[cfg(test)]
 #[path = "engines/traffic.rs"]
 mod traffic;
 #[cfg(test)]
@@ -24,6 +27,8 @@ macro_rules! for_every_engine {
 }
 
 for_every_engine! {
+    marks::marks_are_of_single_datagrams,
+    marks::a_run_that_is_refused_keeps_its_mark,
     traffic::answers_leave_from_the_address_that_was_asked,
     traffic::a_socket_of_one_address_says_it,
     traffic::runs_come_whole_and_leave_whole,

@@ -239,7 +239,7 @@ impl Fleet {
         let flow = &mut self.flows[shot.flow];
         flow.missing += pattern.train * pattern.answers;
         let path = Path { peer: address, local: Local::default() };
-        flow.port.send(Transmit { path, buf: shot.buf, segment: shot.segment });
+        flow.port.send(Transmit { path, buf: shot.buf, segment: shot.segment, dscp: 0 });
         flow.port.flush();
     }
 
@@ -324,7 +324,7 @@ impl Fleet {
         }
         let path = Path { peer: address, local: Local::default() };
         let port = &mut self.flows[at].port;
-        port.send(Transmit { path, buf, segment: bytes.len() });
+        port.send(Transmit { path, buf, segment: bytes.len(), dscp: 0 });
         port.flush();
         Ok(())
     }

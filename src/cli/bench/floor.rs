@@ -157,5 +157,5 @@ fn answer(datagram: Datagram, bytes: usize) -> Transmit {
     let segments = buf.len().div_ceil(segment.max(1));
     let bytes = bytes.min(segment);
     buf.truncate(segments * bytes);
-    Transmit { path, buf, segment: bytes }
+    Transmit { path, buf, segment: bytes, dscp: 0 }
 }

@@ -24,7 +24,7 @@ fn transmit(pool: &Pool, peer: u16, len: usize, segment: usize, order: u16) -> T
     if let Some(head) = buf.first_chunk_mut() {
         *head = order.to_ne_bytes();
     }
-    Transmit { path: path(peer), buf, segment }
+    Transmit { path: path(peer), buf, segment, dscp: 0 }
 }
 
 /// Peers whose addresses all hash to the first place.

@@ -149,7 +149,7 @@ pub(crate) fn filled(pool: &Pool, bytes: &[u8]) -> Buf {
 }
 
 pub(crate) fn single(pool: &Pool, path: Path, bytes: &[u8]) -> Transmit {
-    Transmit { path, buf: filled(pool, bytes), segment: bytes.len() }
+    Transmit { path, buf: filled(pool, bytes), segment: bytes.len(), dscp: 0 }
 }
 
 /// Sets an integer option of an engine's socket.
@@ -160,6 +160,34 @@ pub(crate) fn set_option(engine: &dyn Face, level: i32, option: i32, value: i32)
     // SAFETY: `value` points to `len` bytes on our stack.
     let result = unsafe { libc::setsockopt(fd, level, option, value.cast(), len) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// The next datagram, and its traffic class if the socket asks for that.
+pub(crate) fn receive_marked(socket: &UdpSocket) -> (Vec<u8>, u8) {
+    use std::os::fd::AsRawFd;
+    let (mut bytes, mut control) = ([0u8; 2048], [0usize; 16]);
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: all zero is a message header: null pointers with lengths of zero.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut piece, 1);
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: `header` points to our own arrays of the lengths beside them.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
+    let len = usize::try_from(len).expect("a datagram before the timeout");
+    // The one thing asked for is the first: length, level and type, data.
+    let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let kind = i32::from_ne_bytes(*control[size_of::<usize>() + 4..].first_chunk().expect("four"));
+    let data = &control[size_of::<libc::cmsghdr>()..];
+    let class = match kind {
+        libc::IP_TOS => data[0],
+        libc::IPV6_TCLASS => {
+            let class = i32::from_ne_bytes(*data.first_chunk().expect("four"));
+            u8::try_from(class).expect("a byte")
+        }
+        _ => panic!("no class but {kind}"),
+    };
+    (bytes[..len].to_vec(), class)
 }
 
 /// Opens an engine or ends the test where there is none.

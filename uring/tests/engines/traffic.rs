@@ -80,7 +80,7 @@ pub(crate) fn runs_come_whole_and_leave_whole(kind: Kind) {
     assert_eq!((engine.stats().rx_packets, engine.stats().rx_messages), (8, 1));
     for datagram in came {
         let (path, segment) = (datagram.path, datagram.segment);
-        engine.send(Transmit { path, buf: datagram.buf, segment });
+        engine.send(Transmit { path, buf: datagram.buf, segment, dscp: 0 });
     }
     engine.flush();
     let back = collect(&mut *sender, sizes.len());
@@ -100,7 +100,7 @@ pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
     let large = pool(RX_SLOT_BYTES, 2);
     let path = Path { peer: engine.socket().local_addr(), local: Default::default() };
     let buf = filled(&large, &pattern(1, 4050));
-    sender.send(Transmit { path, buf, segment: 100 });
+    sender.send(Transmit { path, buf, segment: 100, dscp: 0 });
     sender.flush();
     let came = collect(&mut *engine, 41);
     assert_eq!(came.len(), 41);
@@ -108,7 +108,7 @@ pub(crate) fn without_offloads_every_datagram_is_its_own(kind: Kind) {
     assert!(whole == pattern(1, 4050));
     // And a run in one slot leaves as datagrams.
     let path = came[0].path;
-    engine.send(Transmit { path, buf: filled(&large, &whole), segment: 100 });
+    engine.send(Transmit { path, buf: filled(&large, &whole), segment: 100, dscp: 0 });
     engine.flush();
     let back = collect(&mut *sender, 41);
     assert_eq!(back.iter().map(|one| one.segments().count()).sum::<usize>(), 41);
@@ -128,7 +128,7 @@ pub(crate) fn runs_are_as_long_as_allowed(kind: Kind) {
             engine.send(single(&small, path, &pattern(n, 90)));
         }
         let whole: Vec<u8> = (10..20).flat_map(|n| pattern(n, 90)).collect();
-        engine.send(Transmit { path, buf: filled(&small, &whole), segment: 90 });
+        engine.send(Transmit { path, buf: filled(&small, &whole), segment: 90, dscp: 0 });
         engine.flush();
         for n in 0..20 {
             let mut bytes = [0; 2000];
@@ -220,7 +220,7 @@ pub(crate) fn echoes_are_never_corrupted(kind: Kind) {
             if engine.stats().rx_messages % 2 == 0 && segment == datagram.buf.len() {
                 engine.send(single(&small, path, &datagram.buf));
             } else {
-                engine.send(Transmit { path, buf: datagram.buf, segment });
+                engine.send(Transmit { path, buf: datagram.buf, segment, dscp: 0 });
             }
         }
         engine.flush();
@@ -248,11 +248,11 @@ pub(crate) fn runs_without_a_copy_arrive_the_same(kind: Kind) {
     for round in 0..20 {
         let size = 40 * 1200 + round;
         let buf = filled(&large, &pattern(round, size));
-        sender.send(Transmit { path, buf, segment: 1200 });
+        sender.send(Transmit { path, buf, segment: 1200, dscp: 0 });
         sender.flush();
         for datagram in collect(&mut *engine, 41.min(size.div_ceil(1200))) {
             let (path, segment) = (datagram.path, datagram.segment);
-            engine.send(Transmit { path, buf: datagram.buf, segment });
+            engine.send(Transmit { path, buf: datagram.buf, segment, dscp: 0 });
         }
         engine.flush();
         // What was refused for leaving without a copy is sent again here.
