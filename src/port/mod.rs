@@ -20,8 +20,8 @@ use crate::net::{Datagram, Transmit};
 
 /// A socket with an engine behind it, as the shard sees it. Nothing here blocks but `turn`.
 pub trait Port {
-    /// Sends what is queued, waits up to `timeout` unless something is there,
-    /// and adds what was received to `sink`, at most
+    /// Sends what is queued, waits up to `timeout` unless something is there or there is room
+    /// again for what a full send buffer left, and adds what was received to `sink`, at most
     /// [`EngineConfig::rx_batch`] messages. Slots in the sink are the caller's
     /// to hold; while too many are out, nothing is received.
     ///
@@ -30,10 +30,16 @@ pub trait Port {
     fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()>;
 
     /// Queues a transmit for the next flush or turn. What the kernel refuses is
-    /// counted and dropped.
+    /// counted and dropped, but for what only finds the socket's send buffer full: that stays
+    /// queued, in order, and leaves when there is room. Beyond the [`room`](Self::room) there
+    /// are a few places left for what cannot wait anywhere else; then it is dropped as well.
     fn send(&mut self, transmit: Transmit);
 
-    /// Hands everything queued to the kernel now.
+    /// How many more transmits are safe from being dropped: 0 while the send buffer is full,
+    /// until a turn has found it otherwise.
+    fn room(&self) -> usize;
+
+    /// Hands everything queued to the kernel now, unless the send buffer is full.
     fn flush(&mut self);
 
     /// What was counted since the socket was opened.
@@ -179,6 +185,11 @@ impl Port for AnyPort {
     #[inline]
     fn send(&mut self, transmit: Transmit) {
         with!(&mut self.inner, engine => engine.send(transmit));
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        with!(&self.inner, engine => engine.room())
     }
 
     #[inline]

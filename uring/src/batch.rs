@@ -1,8 +1,11 @@
 //! Sends a plan through `sendmmsg`: the way of the mmsg engine, and of the ring
 //! engine where that is cheaper than entries on the ring.
 //!
-//! Nothing is kept after a flush: the kernel has copied what it took, and what
-//! it refused is counted and dropped. A full socket buffer never blocks.
+//! The kernel has copied what it took when a flush ends. What it refused is counted and dropped,
+//! unless it was for a full send buffer (`EAGAIN`): then that message and all behind it stay in
+//! the plan, for the socket says when it has room again. `ENOBUFS` is no such case: the kernel or
+//! the device's queue has thrown the datagram away, and the socket reads as writable all along,
+//! so that waiting would be trying in a loop.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,7 +15,7 @@ use crate::cmsg::Control;
 use crate::datagram::Transmit;
 use crate::errors::ErrorKind;
 use crate::message::{self, Addressing, Content};
-use crate::plan::{Plan, Run, SEGMENTS_MAX};
+use crate::plan::{Place, Plan, Run, SEGMENTS_MAX};
 use crate::stats::Stats;
 use crate::sys;
 
@@ -29,6 +32,9 @@ pub(crate) struct Batch {
     controls: Box<[Control]>,
     contents: Box<[Content]>,
     pieces: Box<[libc::iovec]>,
+    /// Where in the plan each message begins, and where the next one does.
+    places: Box<[Place]>,
+    place: Place,
     messages: usize,
     used_pieces: usize,
 }
@@ -65,12 +71,14 @@ impl Batch {
             controls: vec![Control::EMPTY; MESSAGES].into(),
             contents: vec![Content::default(); MESSAGES].into(),
             pieces: vec![piece; PIECES].into(),
+            places: vec![Place::default(); MESSAGES].into(),
+            place: Place::default(),
             messages: 0,
             used_pieces: 0,
         }
     }
 
-    /// Sends everything in `plan` and empties it.
+    /// Sends what is in `plan`. It is empty afterwards, or blocked with what is left.
     pub(crate) fn flush(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -81,32 +89,45 @@ impl Batch {
         if plan.is_empty() {
             return;
         }
-        for index in 0..plan.runs().len() {
-            let run = plan.runs()[index];
-            if run.transmits == 1 {
-                for transmit in plan.transmits(run) {
-                    self.add_alone(fd, transmit, gso, stats);
-                }
-            } else {
-                self.add_run(fd, plan, run, gso, stats);
-            }
-        }
-        self.send(fd, gso, stats);
-        stats.tx_batches += 1;
-        plan.clear();
+        let before = stats.tx_messages;
+        let sent = self.send_all(fd, plan, gso, stats);
+        stats.tx_batches += u64::from(stats.tx_messages > before);
         plan.segments = gso.segments();
+        plan.end(sent, stats);
     }
 
-    /// Sends one transmit that no plan holds.
+    /// Sends one transmit by itself; where the rest of it begins if the socket is full.
     pub(crate) fn flush_one(
         &mut self,
         fd: BorrowedFd<'_>,
         transmit: &Transmit,
         gso: &mut Gso,
         stats: &mut Stats,
-    ) {
-        self.add_alone(fd, transmit, gso, stats);
-        self.send(fd, gso, stats);
+    ) -> Result<(), Place> {
+        self.place = Place::default();
+        self.add_alone(fd, transmit, gso, stats)?;
+        self.send(fd, gso, stats)
+    }
+
+    /// Sends the runs of `plan` until the socket is full; then where the rest begins.
+    fn send_all(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        plan: &Plan,
+        gso: &mut Gso,
+        stats: &mut Stats,
+    ) -> Result<(), Place> {
+        for (index, run) in plan.runs().iter().enumerate() {
+            self.place = Place { run: index, ..Place::default() };
+            if run.transmits == 1 {
+                for transmit in plan.transmits(*run) {
+                    self.add_alone(fd, transmit, gso, stats)?;
+                }
+            } else {
+                self.add_run(fd, plan, *run, gso, stats)?;
+            }
+        }
+        self.send(fd, gso, stats)
     }
 
     /// One transmit: a datagram, or a run of its own that may need several messages.
@@ -117,21 +138,22 @@ impl Batch {
         transmit: &Transmit,
         gso: &mut Gso,
         stats: &mut Stats,
-    ) {
+    ) -> Result<(), Place> {
         let mut rest = &transmit.buf[..];
         loop {
             // Asked anew for each message: the device may just have refused one.
             let most = message::bytes_per_message(transmit, gso.segments());
             let (bytes, more) = rest.split_at(rest.len().min(most));
             if self.messages == MESSAGES || self.used_pieces == PIECES {
-                self.send(fd, gso, stats);
+                self.send(fd, gso, stats)?;
             }
+            self.place.bytes = transmit.buf.len() - rest.len();
             self.pieces[self.used_pieces] = message::piece(bytes);
             let segment = transmit.segment.max(1);
             self.add(transmit, 1, bytes.len().div_ceil(segment).max(1), bytes.len());
             rest = more;
             if rest.is_empty() {
-                break;
+                return Ok(());
             }
         }
     }
@@ -144,15 +166,18 @@ impl Batch {
         run: Run,
         gso: &mut Gso,
         stats: &mut Stats,
-    ) {
+    ) -> Result<(), Place> {
         let pieces = usize::from(run.transmits);
         if self.messages == MESSAGES || self.used_pieces + pieces > PIECES {
-            self.send(fd, gso, stats);
+            self.send(fd, gso, stats)?;
         }
         if !gso.on {
             // Refused since it was planned.
-            plan.transmits(run).for_each(|transmit| self.add_alone(fd, transmit, gso, stats));
-            return;
+            for (at, transmit) in plan.transmits(run).enumerate() {
+                self.place.transmit = at;
+                self.add_alone(fd, transmit, gso, stats)?;
+            }
+            return Ok(());
         }
         let (mut datagrams, mut bytes) = (0, 0);
         for (at, transmit) in plan.transmits(run).enumerate() {
@@ -163,6 +188,7 @@ impl Batch {
         if let Some(first) = plan.transmits(run).next() {
             self.add(first, pieces, datagrams, bytes);
         }
+        Ok(())
     }
 
     /// Completes the next message, whose `pieces` are in place.
@@ -182,17 +208,21 @@ impl Batch {
             segment,
             plain,
         };
+        self.places[at] = self.place;
         self.messages += 1;
     }
 
-    /// Hands the collected messages to the kernel.
-    fn send(&mut self, fd: BorrowedFd<'_>, gso: &mut Gso, stats: &mut Stats) {
+    /// Hands the collected messages to the kernel; where the first one begins that a full
+    /// socket left.
+    fn send(&mut self, fd: BorrowedFd<'_>, gso: &mut Gso, stats: &mut Stats) -> Result<(), Place> {
+        let messages = std::mem::take(&mut self.messages);
+        self.used_pieces = 0;
         let mut at = 0;
-        while at < self.messages {
+        while at < messages {
             stats.syscalls += 1;
             // SAFETY: the pointers were written since the last flush began, to our own arrays and
             // to slots that the plan holds; nothing has moved since.
-            let sent = unsafe { sys::sendmmsg(fd, &mut self.headers[at..self.messages]) };
+            let sent = unsafe { sys::sendmmsg(fd, &mut self.headers[at..messages]) };
             match sent {
                 Ok(sent) => {
                     let done = &self.contents[at..at + sent];
@@ -201,9 +231,7 @@ impl Batch {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left = &self.contents[at..self.messages];
-                    left.iter().for_each(|content| count_failed(stats, content, &error));
-                    break;
+                    return Err(self.places[at]);
                 }
                 Err(error) => {
                     let (header, content) = (&self.headers[at].msg_hdr, self.contents[at]);
@@ -212,7 +240,7 @@ impl Batch {
                 }
             }
         }
-        (self.messages, self.used_pieces) = (0, 0);
+        Ok(())
     }
 }
 

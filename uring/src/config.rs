@@ -9,6 +9,10 @@ use crate::plan::SEGMENTS_MAX;
 /// still be in cache when it is handled.
 pub const TURN_BYTES: u64 = 128 * 1024;
 
+/// Transmits taken while the socket's send buffer is full, beside the batch that it refused: for
+/// what has no other place to wait in. Beyond them what is sent is dropped and counted.
+pub const TX_RESERVE: usize = 64;
+
 /// Sizes of an engine, both kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -21,7 +25,7 @@ pub struct EngineConfig {
     /// are waiting (8 peers by turns: 64 costs 20 % less than 32, 128 another
     /// 12 %); a turn stops early once it brought [`TURN_BYTES`].
     pub rx_batch: usize,
-    /// Most transmits that wait for a flush; the next one flushes first.
+    /// Transmits that wait for each other; the last of them flushes.
     pub tx_batch: usize,
     /// Most datagrams of one coalesced message, 1 to 64.
     pub gso_max_segments: usize,

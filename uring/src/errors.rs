@@ -37,7 +37,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Full "full" "the socket's send buffer is full" [EAGAIN],
+    Full "full" "the socket's send buffer is full, and so is the place to wait for room" [EAGAIN],
     NoBuffers "no_buffers" "the kernel or the device's queue is out of buffers" [ENOBUFS ENOMEM],
     Denied "denied" "a firewall or policy forbids it" [EPERM EACCES],
     Unreachable "unreachable" "no route, or the interface is down"

@@ -33,6 +33,7 @@ use crate::zerocopy::{self, ZeroCopy};
 const RECEIVE: u64 = 1;
 const WAKE: u64 = 2;
 const CANCEL: u64 = 3;
+const ROOM: u64 = 4;
 /// A send; the row of the table is added.
 const SEND: u64 = 1 << 32;
 
@@ -61,6 +62,8 @@ pub(crate) enum Event {
     ReceiveFailed(i32),
     /// Another thread woke us.
     Woken,
+    /// The socket's send buffer has room again.
+    Room,
     /// A send ended; it is counted already.
     Sent,
     /// Nothing of interest.
@@ -79,6 +82,7 @@ pub(crate) struct Kernel {
     shape: Box<libc::msghdr>,
     receiving: bool,
     watching: bool,
+    awaiting_room: bool,
     closed: bool,
 }
 
@@ -125,6 +129,7 @@ impl Kernel {
             shape,
             receiving: false,
             watching: false,
+            awaiting_room: false,
             closed: false,
         })
     }
@@ -150,6 +155,22 @@ impl Kernel {
             // SAFETY: the entry points to nothing.
             unsafe { self.ring.push(&entry) }?;
             self.watching = true;
+        }
+        Ok(())
+    }
+
+    /// Watches for room in the socket's send buffer, unless that is watched already. Whoever
+    /// asks was refused: the watch ends with its one [`Event::Room`].
+    pub(crate) fn await_room(&mut self) -> io::Result<()> {
+        if !self.awaiting_room {
+            let events = libc::POLLOUT as u32;
+            let entry = match self.files {
+                Files::Registered => opcode::PollAdd::new(SOCKET, events).build(),
+                Files::Plain { socket, .. } => opcode::PollAdd::new(socket, events).build(),
+            };
+            // SAFETY: the entry points to nothing.
+            unsafe { self.ring.push(&entry.user_data(ROOM)) }?;
+            self.awaiting_room = true;
         }
         Ok(())
     }
@@ -219,6 +240,10 @@ impl Kernel {
                 self.watching = cqueue::more(cqe.flags());
                 Event::Woken
             }
+            ROOM => {
+                self.awaiting_room = false;
+                Event::Room
+            }
             send if send & SEND != 0 => {
                 let retry = Retry { fd: socket.as_fd(), gso, zero_copy: &mut self.zero_copy };
                 self.lent.sent(&cqe, Some(retry), stats);
@@ -271,7 +296,7 @@ impl Kernel {
 
     /// Whether anything of ours is still under way in the kernel.
     fn is_quiet(&self) -> bool {
-        !self.receiving && !self.watching && self.lent.sends.is_idle()
+        !self.receiving && !self.watching && !self.awaiting_room && self.lent.sends.is_idle()
     }
 
     /// Ends everything; what was on its way out and is not known to have left is lost.
@@ -305,6 +330,8 @@ impl Kernel {
             drop(self.received(cqe, stats));
         } else if data == WAKE {
             self.watching = cqueue::more(cqe.flags());
+        } else if data == ROOM {
+            self.awaiting_room = false;
         } else if data & SEND != 0 {
             self.lent.sent(cqe, None, stats);
         }

@@ -27,7 +27,7 @@ mod waker;
 mod zerocopy;
 
 pub use achieved::{Achieved, Engine, Feature, Missing, Reason, TxMode};
-pub use config::{EngineConfig, TURN_BYTES};
+pub use config::{EngineConfig, TURN_BYTES, TX_RESERVE};
 pub use datagram::{Datagram, Local, Path, Transmit};
 pub use errors::{ErrorKind, Errors};
 pub use group::Group;

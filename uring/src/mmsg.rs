@@ -5,6 +5,9 @@
 //! filled from the front; those handed out are replaced from the pool before
 //! the next receive. With an empty pool a turn only waits for the waker and its
 //! timeout: slots come home between turns.
+//!
+//! While the socket's send buffer is full, each turn tries once whether it still is, and its
+//! wait ends when there is room.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -114,12 +117,14 @@ impl MmsgEngine {
     /// # Errors
     /// Only when the socket itself is unusable.
     pub fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
-        self.flush();
+        self.resume();
         self.posted.refill(&self.pool, &mut self.stats);
         let (mut left, enough) = (self.rx_batch, self.stats.rx_bytes + TURN_BYTES);
         let mut count = self.receive(sink, left)?;
         if count == 0 && !timeout.is_zero() {
-            self.wait(timeout)?;
+            if self.wait(timeout)? {
+                self.resume();
+            }
             count = self.receive(sink, left)?;
         }
         self.stats.rx_batches += u64::from(count > 0);
@@ -132,17 +137,34 @@ impl MmsgEngine {
         Ok(())
     }
 
-    /// Queues a transmit; flushes first if as many are queued as fit.
+    /// Queues a transmit; flushes if a batch is together. Beyond the [`room`](Self::room) it
+    /// may be dropped, and counted.
     #[inline]
     pub fn send(&mut self, transmit: Transmit) {
         if self.plan.is_full() {
-            self.flush();
+            return self.stats.tx_errors.add(ErrorKind::Full, transmit.datagrams() as u64);
         }
         self.plan.push(transmit);
+        if self.plan.is_due() {
+            self.flush();
+        }
     }
 
-    /// Hands everything queued to the kernel.
+    /// How many more transmits are safe from loss now.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.plan.room()
+    }
+
+    /// Hands everything queued to the kernel, unless the socket is full.
     pub fn flush(&mut self) {
+        if !self.plan.blocked {
+            self.resume();
+        }
+    }
+
+    /// Hands everything queued to the kernel, whatever it said the last time.
+    fn resume(&mut self) {
         let before = self.gso.on;
         self.batch.flush(self.socket.as_fd(), &mut self.plan, &mut self.gso, &mut self.stats);
         if before && !self.gso.on {
@@ -206,25 +228,28 @@ impl MmsgEngine {
         }
     }
 
-    /// Waits for a datagram, a wake or the end of `timeout`.
-    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    /// Waits for a datagram, a wake, room to send what is left, or the end of `timeout`.
+    /// Whether there is such room.
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         let poll =
             |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
         // Without a slot to receive into, datagrams are no reason to wake up.
-        let events = if self.posted.len > 0 { libc::POLLIN } else { 0 };
+        let receive = if self.posted.len > 0 { libc::POLLIN } else { 0 };
+        let send = if self.plan.blocked { libc::POLLOUT } else { 0 };
+        let events = receive | send;
         let waker = self.socket.wake_source();
         let mut fds = [poll(waker.fd(), libc::POLLIN), poll(self.socket.as_fd(), events)];
         let watched = if events == 0 { &mut fds[..1] } else { &mut fds[..] };
         self.stats.syscalls += 1;
         match sys::poll(watched, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
             Ok(_) => {}
         }
         if fds[0].revents != 0 && waker.drain() {
             self.stats.wakes += 1;
         }
-        Ok(())
+        Ok(fds[1].revents & send != 0)
     }
 }
 

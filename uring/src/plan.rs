@@ -12,11 +12,14 @@
 //! * A run of several transmits has at most as many datagrams as is configured (64)
 //!   and 65,000 bytes, all of one mark and
 //!   of one size but the last, which may be shorter and ends the run.
+//! * What a full socket refused stays, in order, and is grouped anew.
 //! * A look-up probes at most [`PROBES`] places however the paths hash. A path
 //!   that finds no place is not remembered, so its datagrams go out one by one,
 //!   in order.
 
+use crate::config::TX_RESERVE;
 use crate::datagram::{Path, Transmit};
+use crate::stats::Stats;
 use std::net::{IpAddr, SocketAddr};
 
 /// Most datagrams in one message (`UDP_MAX_SEGMENTS` before Linux 6.9).
@@ -47,7 +50,17 @@ pub(crate) struct Run {
     open: bool,
 }
 
-/// The transmits of one flush, grouped as they come.
+/// Where a flush stopped: everything in front of it left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) run: usize,
+    /// Of the run.
+    pub(crate) transmit: usize,
+    /// Of the transmit.
+    pub(crate) bytes: usize,
+}
+
+/// The transmits of one flush, grouped as they come, and what the last one left behind.
 #[derive(Debug)]
 pub(crate) struct Plan {
     queue: Vec<Option<Transmit>>,
@@ -56,27 +69,49 @@ pub(crate) struct Plan {
     runs: Vec<Run>,
     /// Newest run of a path, by hash.
     places: Box<[u16]>,
-    capacity: usize,
+    /// Used while what is left is grouped anew.
+    rest: Vec<Transmit>,
+    /// Transmits after which a flush is due.
+    batch: usize,
+    /// Whether the socket's send buffer was full when it was last tried.
+    pub(crate) blocked: bool,
     /// Datagrams that may share a message; 1 if none may.
     pub(crate) segments: usize,
 }
 
 impl Plan {
-    pub(crate) fn new(capacity: usize, segments: usize) -> Self {
-        let places = (capacity * 2).next_power_of_two().max(PROBES);
+    /// A plan of `batch` transmits, and the reserve for what comes while the socket is full.
+    pub(crate) fn new(batch: usize, segments: usize) -> Self {
+        let capacity = batch + TX_RESERVE;
+        let places = (batch * 2).next_power_of_two().max(PROBES);
         assert!(places < usize::from(NOWHERE), "runs and places are u16");
         Self {
             queue: Vec::with_capacity(capacity),
             next: Vec::with_capacity(capacity),
             runs: Vec::with_capacity(capacity),
             places: vec![NOWHERE; places].into(),
-            capacity,
+            rest: Vec::with_capacity(capacity),
+            batch,
+            blocked: false,
             segments,
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.queue.len() == self.capacity
+        self.queue.len() == self.batch + TX_RESERVE
+    }
+
+    /// Whether a batch is together and may be sent.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.queue.len() >= self.batch && !self.blocked
+    }
+
+    /// How many more transmits are safe from loss: none while the socket is full, for what is
+    /// taken then has only the reserve.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        if self.blocked { 0 } else { self.batch.saturating_sub(self.queue.len()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -117,6 +152,33 @@ impl Plan {
         }
         self.queue.clear();
         self.next.clear();
+    }
+
+    /// Ends a flush: nothing is left, or what a full socket refused.
+    pub(crate) fn end(&mut self, sent: Result<(), Place>, stats: &mut Stats) {
+        self.blocked = sent.is_err();
+        match sent {
+            Ok(()) => self.clear(),
+            Err(place) => {
+                stats.tx_blocked += 1;
+                self.keep_from(place);
+            }
+        }
+    }
+
+    /// Forgets what lies in front of `place`. The rest keeps its order within each path.
+    fn keep_from(&mut self, place: Place) {
+        let mut rest = std::mem::take(&mut self.rest);
+        for index in place.run..self.runs.len() {
+            let gone = if index == place.run { place.transmit } else { 0 };
+            rest.extend(self.take(self.runs[index]).skip(gone));
+        }
+        self.clear();
+        if let Some(first) = rest.first_mut() {
+            first.buf.advance(place.bytes);
+        }
+        rest.drain(..).for_each(|transmit| self.push(transmit));
+        self.rest = rest;
     }
 
     /// Takes everything that is left out, in order.

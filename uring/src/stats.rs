@@ -38,6 +38,8 @@ pub struct Stats {
     pub tx_gso_segments: u64,
     /// Messages that left without a copy.
     pub tx_zero_copy: u64,
+    /// Flushes that met a full send buffer.
+    pub tx_blocked: u64,
     /// Datagrams dropped, by what the kernel said.
     pub tx_errors: Errors,
 

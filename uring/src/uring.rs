@@ -6,6 +6,10 @@
 //! * Datagrams leave through `sendmmsg` or, in [`TxMode::Uring`], as entries
 //!   that go with the turn's own system call; their slots are parked until the
 //!   completion.
+//! * While the socket's send buffer is full nothing is tried: one poll entry at a time says when
+//!   it has room. What was on its way through the ring when it filled up
+//!   ([`TxMode::Uring`] only) is counted as failed: entries end apart from each other, and one
+//!   sent again would be overtaken by those behind it.
 //! * Registered buffers serve sends without a copy, for large runs that are passed on from
 //!   their receive slot; `SENDMSG` and `sendmmsg` copy from any memory alike.
 //! * Made and used by one thread.
@@ -29,7 +33,7 @@ use crate::datagram::{Datagram, Transmit};
 use crate::errors::ErrorKind;
 use crate::kernel::{Event, Kernel};
 use crate::message::{self, Addressing};
-use crate::plan::{Plan, Run};
+use crate::plan::{Place, Plan, Run};
 use crate::ring;
 use crate::rx::{self, Arrival, Intake};
 use crate::socket::Socket;
@@ -195,6 +199,9 @@ impl UringEngine {
         let mut left = if sink.len() > before { Duration::ZERO } else { timeout };
         let mut again = !left.is_zero();
         loop {
+            if self.plan.blocked {
+                self.kernel.await_room()?;
+            }
             let rest = self.kernel.is_ready();
             if !rest {
                 self.kernel.enter(left, &mut self.stats)?;
@@ -216,7 +223,8 @@ impl UringEngine {
             }
         }
         self.stats.rx_batches += u64::from(sink.len() > before);
-        Ok(())
+        // There is something only if the socket was full, and is no more.
+        self.stage()
     }
 
     /// Whether a round brought as much as one entering of the kernel does.
@@ -224,16 +232,26 @@ impl UringEngine {
         messages >= self.rx_post.min(MULTISHOT_ROUND)
     }
 
-    /// Queues a transmit; flushes first if as many are queued as fit.
+    /// Queues a transmit; flushes if a batch is together. Beyond the [`room`](Self::room) it
+    /// may be dropped, and counted.
     #[inline]
     pub fn send(&mut self, transmit: Transmit) {
         if self.plan.is_full() {
-            self.flush();
+            return self.stats.tx_errors.add(ErrorKind::Full, transmit.datagrams() as u64);
         }
         self.plan.push(transmit);
+        if self.plan.is_due() {
+            self.flush();
+        }
     }
 
-    /// Hands everything queued to the kernel. A ring that is broken says so at
+    /// How many more transmits are safe from loss now.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.plan.room()
+    }
+
+    /// Hands everything queued to the kernel, unless the socket is full. A ring that is broken says so at
     /// the next turn.
     pub fn flush(&mut self) {
         if self.stage().is_ok() && self.tx == TxMode::Uring {
@@ -287,7 +305,7 @@ impl UringEngine {
     /// Sends what is queued, or queues it on the ring.
     #[inline]
     fn stage(&mut self) -> io::Result<()> {
-        if self.plan.is_empty() {
+        if self.plan.is_empty() || self.plan.blocked {
             return Ok(());
         }
         let staged = match self.tx {
@@ -303,6 +321,15 @@ impl UringEngine {
     }
 
     fn stage_on_ring(&mut self) -> io::Result<()> {
+        let sent = self.queue_runs()?;
+        self.stats.tx_batches += 1;
+        self.plan.segments = self.gso.segments();
+        self.plan.end(sent, &mut self.stats);
+        Ok(())
+    }
+
+    /// Queues the plan's runs on the ring; where the rest begins if the socket is known to be full.
+    fn queue_runs(&mut self) -> io::Result<Result<(), Place>> {
         for index in 0..self.plan.runs().len() {
             let run = self.plan.runs()[index];
             self.make_room()?;
@@ -319,15 +346,15 @@ impl UringEngine {
                 // Several messages from one slot: at once, behind what is queued before them.
                 self.kernel.enter(Duration::ZERO, &mut self.stats)?;
                 let fd = self.socket.as_fd();
-                for transmit in self.plan.take(run) {
-                    self.batch.flush_one(fd, &transmit, &mut self.gso, &mut self.stats);
+                for (at, transmit) in self.plan.transmits(run).enumerate() {
+                    let (gso, stats) = (&mut self.gso, &mut self.stats);
+                    if let Err(rest) = self.batch.flush_one(fd, transmit, gso, stats) {
+                        return Ok(Err(Place { run: index, transmit: at, ..rest }));
+                    }
                 }
             }
         }
-        self.stats.tx_batches += 1;
-        self.plan.clear();
-        self.plan.segments = self.gso.segments();
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn fits_one_message(&self, run: Run) -> bool {
@@ -354,6 +381,7 @@ impl UringEngine {
     #[inline]
     fn take(&mut self, sink: &mut Vec<Datagram>, limit: usize) -> io::Result<bool> {
         let (mut sends, mut others) = (0, 0);
+        let full = self.stats.tx_errors.count(ErrorKind::Full);
         while sink.len() < limit {
             let event = self.kernel.next(&self.socket, &mut self.gso, &mut self.stats);
             match event {
@@ -373,6 +401,10 @@ impl UringEngine {
                     self.stats.wakes += u64::from(self.socket.wake_source().drain());
                     others += 1;
                 }
+                Some(Event::Room) => {
+                    self.plan.blocked = false;
+                    others += 1;
+                }
                 Some(Event::Sent) => sends += 1,
                 Some(Event::Nothing) => {}
                 None => break,
@@ -380,6 +412,10 @@ impl UringEngine {
         }
         if sends > 0 {
             self.note_refusals();
+            if self.stats.tx_errors.count(ErrorKind::Full) > full {
+                self.plan.blocked = true;
+                self.stats.tx_blocked += 1;
+            }
         }
         Ok(sends > 0 && others == 0)
     }

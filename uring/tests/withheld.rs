@@ -2,26 +2,23 @@
 //! Each test takes it from its own thread only.
 
 mod common;
+#[cfg(test)]
+#[path = "withheld/room.rs"]
+mod room;
 
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::process::Command;
     use std::time::Duration;
 
     use rustix::process::{Resource, Rlimit, setrlimit};
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     use uring::{
-        EngineConfig, ErrorKind, Feature, MmsgEngine, Path, Reason, Refused, Remains, Socket,
-        SocketConfig, Steering, TxMode, UringEngine,
+        EngineConfig, Feature, MmsgEngine, Path, Reason, Refused, Remains, Socket, SocketConfig,
+        Steering, TxMode, UringEngine,
     };
 
     use crate::common::*;
-
-    /// Runs `body` in a thread of its own, whose sandbox ends with it.
-    fn apart(body: impl FnOnce() + Send + 'static) {
-        std::thread::spawn(body).join().expect("the thread's own message says why");
-    }
 
     fn check(result: i32) -> io::Result<()> {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -135,69 +132,6 @@ mod tests {
                 }
             }
         });
-    }
-
-    /// A network of this thread's own, whose only link lets nothing through for a while.
-    /// `None`, said on stderr, where that may not be made.
-    fn narrow_network() -> Option<()> {
-        // SAFETY: no pointers.
-        let apart = check(unsafe { libc::unshare(libc::CLONE_NEWNET) });
-        let run = |line: &str| {
-            let mut words = line.split(' ');
-            let done = Command::new(words.next()?).args(words).status().ok()?;
-            done.success().then_some(())
-        };
-        let made = apart
-            .ok()
-            .and_then(|()| run("ip link set lo up"))
-            .and_then(|()| run("tc qdisc add dev lo root tbf rate 8kbit burst 2kb limit 100mb"));
-        if made.is_none() {
-            eprintln!("skipped: needs root, ip and tc");
-        }
-        made
-    }
-
-    /// A full socket buffer drops and counts, and no turn waits for it.
-    fn a_full_send_buffer_blocks_nothing(kind: Kind) {
-        apart(move || {
-            if narrow_network().is_none() {
-                return;
-            }
-            let socket = SocketConfig {
-                sndbuf_bytes: 20_000,
-                gso: false,
-                ..SocketConfig::new(addr("127.0.0.1:0"))
-            };
-            let slots = pool(RX_SLOT_BYTES, 40);
-            let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
-            let small = pool(2048, 200);
-            let path = Path { peer: addr("127.0.0.1:9"), local: Default::default() };
-            for _ in 0..200 {
-                engine.send(single(&small, path, &[7; 1000]));
-            }
-            engine.flush();
-            engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
-            let stats = engine.stats();
-            assert!(stats.tx_errors.count(ErrorKind::Full) > 100, "{:?}", stats.tx_errors);
-            assert_eq!(stats.tx_packets + stats.tx_errors.total(), 200);
-            assert!(stats.tx_packets > 0);
-            assert_eq!(small.free(), small.slots());
-        });
-    }
-
-    #[test]
-    fn a_full_send_buffer_blocks_nothing_on_mmsg() {
-        a_full_send_buffer_blocks_nothing(Kind::Mmsg);
-    }
-
-    #[test]
-    fn a_full_send_buffer_blocks_nothing_on_io_uring() {
-        a_full_send_buffer_blocks_nothing(Kind::Uring);
-    }
-
-    #[test]
-    fn a_full_send_buffer_parks_no_entry() {
-        a_full_send_buffer_blocks_nothing(Kind::UringTx);
     }
 
     /// An engine taken apart in the middle of everything gives back all it had.

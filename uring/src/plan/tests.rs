@@ -91,6 +91,17 @@ fn empty_datagrams_go_alone_and_in_order() {
     assert_eq!(plan.runs().len(), 4, "nothing joins an empty datagram, nothing overtakes it");
 }
 
+/// The bytes of each path, in the order in which they would leave.
+fn streams<'a>(
+    transmits: impl Iterator<Item = &'a Transmit>,
+) -> std::collections::BTreeMap<u16, Vec<u8>> {
+    let mut streams = std::collections::BTreeMap::<u16, Vec<u8>>::new();
+    for one in transmits {
+        streams.entry(one.path.peer.port()).or_default().extend_from_slice(&one.buf);
+    }
+    streams
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -135,5 +146,51 @@ proptest! {
             plan.clear();
             prop_assert_eq!(pool.free(), 128);
         }
+    }
+
+    #[test]
+    fn what_a_full_socket_left_stays_in_order(
+        sends in proptest::collection::vec((0..6u16, 2..300usize, 1..5usize), 1..64),
+        stops in proptest::collection::vec(any::<[proptest::sample::Index; 3]>(), 1..4),
+        most in prop_oneof![Just(1), 2..=64usize],
+        later: bool,
+    ) {
+        let pool = pool(128);
+        let mut plan = Plan::new(64, most);
+        let mut number = 0;
+        let mut offer = |plan: &mut Plan, sends: &[(u16, usize, usize)]| {
+            for (peer, segment, count) in sends {
+                if plan.is_full() {
+                    break;
+                }
+                plan.push(transmit(&pool, *peer, segment * count, *segment, number));
+                number += 1;
+            }
+        };
+        offer(&mut plan, &sends);
+        for [run, transmit, segment] in stops {
+            if plan.is_empty() {
+                break;
+            }
+            let run = run.index(plan.runs().len());
+            let stopped = plan.runs()[run];
+            let mut place = Place { run, ..Place::default() };
+            place.transmit = transmit.index(stopped.transmits.into());
+            let first = plan.transmits(stopped).nth(place.transmit).unwrap();
+            place.bytes = first.segment * segment.index(first.datagrams());
+            let left = plan.runs()[run..].iter().flat_map(|run| plan.transmits(*run));
+            let mut want = streams(left.skip(place.transmit));
+            // What left of the first one is in front of its path's bytes.
+            want.get_mut(&first.path.peer.port()).unwrap().drain(..place.bytes);
+            plan.keep_from(place);
+            let left: Vec<Run> = plan.runs().to_vec();
+            let left = left.iter().flat_map(|run| plan.transmits(*run));
+            prop_assert_eq!(streams(left), want);
+            if later {
+                offer(&mut plan, &sends[..sends.len() / 3]);
+            }
+        }
+        plan.clear();
+        prop_assert_eq!(pool.free(), 128);
     }
 }

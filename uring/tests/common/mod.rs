@@ -25,6 +25,7 @@ pub(crate) trait Face {
     fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()>;
     fn send(&mut self, transmit: Transmit);
     fn flush(&mut self);
+    fn room(&self) -> usize;
     fn stats(&self) -> &Stats;
     fn achieved(&self) -> &Achieved;
     fn waker(&self) -> Waker;
@@ -43,6 +44,9 @@ macro_rules! face {
             }
             fn flush(&mut self) {
                 self.flush();
+            }
+            fn room(&self) -> usize {
+                self.room()
             }
             fn stats(&self) -> &Stats {
                 self.stats()
@@ -150,6 +154,11 @@ pub(crate) fn filled(pool: &Pool, bytes: &[u8]) -> Buf {
 
 pub(crate) fn single(pool: &Pool, path: Path, bytes: &[u8]) -> Transmit {
     Transmit { path, buf: filled(pool, bytes), segment: bytes.len(), dscp: 0 }
+}
+
+/// Runs `body` in a thread of its own, whose sandbox ends with it.
+pub(crate) fn apart<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(body).join().expect("the thread's own message says why")
 }
 
 /// Sets an integer option of an engine's socket.
