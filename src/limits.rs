@@ -45,7 +45,7 @@ pub const DATAGRAM_BASE_MAX: usize = 1472;
 pub const MAIL_BYTES_MAX: usize = DATAGRAM_BASE_MAX + WG_OVERHEAD;
 
 const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + DATAGRAM_BASE_MAX <= SLOT_BYTES);
-/// Places kept free in the control queue while a run of segments is handled.
+/// Places kept free in the control queue while datagrams are handled: more than one can fill.
 pub const QUEUE_RESERVE: usize = 8;
 /// Slots that are sealed and wait in the port for the end of a batch, and one that is being written.
 pub const TX_SLOTS: usize = 1024 + 64;

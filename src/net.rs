@@ -12,10 +12,10 @@ pub use uring::{Datagram, Local, Path, Transmit};
 
 /// Where a router's datagrams go. A closure is an outlet that always has room.
 pub trait Outlet {
-    /// Takes one more.
+    /// Takes one more. Beyond the [`room`](Self::room) it may be dropped, and counted.
     fn send(&mut self, transmit: Transmit);
 
-    /// How many more can leave now; beyond them, what waits does better in the queues.
+    /// How many more are safe to send now; what has a queue to wait in stays there meanwhile.
     fn room(&self) -> usize {
         usize::MAX
     }

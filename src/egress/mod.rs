@@ -190,7 +190,7 @@ impl Egress {
         let (queue, stats) = (&mut self.queues[class], &mut self.stats[class]);
         let (offered, frame) = queue.pop()?;
         stats.waiting(queue.len());
-        let waited_ns = now.as_nanos().saturating_sub(offered.as_nanos());
+        let waited_ns = waited_ns(now, offered);
         if waited_ns > self.ttl_ns[class] {
             stats.expired += 1;
             return Some(Next::Dropped(frame.class, Drop::Expired));
@@ -200,6 +200,23 @@ impl Egress {
         stats.wait.record(waited_ns);
         let class = frame.class;
         Some(Next::Send(frame, class))
+    }
+
+    /// Drops a frame at the head of a queue that waited too long. Call until `None` when nothing
+    /// can be sent, so that what is stale takes no place from what is new.
+    #[inline]
+    pub fn expire(&mut self, now: Moment) -> Option<(Class, Drop)> {
+        let stale = |class: &Class| {
+            let class = *class as usize;
+            let offered = self.queues[class].oldest();
+            offered.is_some_and(|offered| waited_ns(now, offered) > self.ttl_ns[class])
+        };
+        let class = Class::ALL.into_iter().find(stale)?;
+        let (queue, stats) = (&mut self.queues[class as usize], &mut self.stats[class as usize]);
+        drop(queue.pop());
+        stats.waiting(queue.len());
+        stats.expired += 1;
+        Some((class, Drop::Expired))
     }
 
     /// The most urgent class that has both a frame and credit; a new round when none has.
@@ -246,6 +263,11 @@ impl Egress {
     pub fn stats(&self, class: Class) -> &QueueStats {
         &self.stats[class as usize]
     }
+}
+
+#[inline]
+fn waited_ns(now: Moment, offered: Moment) -> u64 {
+    now.as_nanos().saturating_sub(offered.as_nanos())
 }
 
 fn ttl_ns(ttl: Option<Duration>) -> u64 {

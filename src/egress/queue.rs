@@ -90,6 +90,12 @@ impl Queue {
         self.len += 1;
     }
 
+    /// When the content of the frame at the head was offered.
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.ring[self.head].as_ref().map(|waiting| waiting.offered)
+    }
+
     /// Takes the frame that has waited longest in place, with the time of its content's offer.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(Moment, Outgoing)> {

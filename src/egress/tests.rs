@@ -56,6 +56,7 @@ fn unlimited(depths: [usize; 3], weights: [u32; 3], ttl_ms: [Option<u64>; 3]) ->
 enum Op {
     Offer { class: usize, slot: u32, key: Option<u64> },
     Next,
+    Expire,
     Wait(u64),
 }
 
@@ -64,6 +65,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         4 => offer.prop_map(|(class, slot, key)| Op::Offer { class, slot, key }),
         3 => Just(Op::Next),
+        1 => Just(Op::Expire),
         1 => (0..4_u64).prop_map(Op::Wait),
     ];
     vec(op, 0..400)
@@ -121,6 +123,17 @@ impl Model {
         }
         Some((class, head.content, in_time))
     }
+
+    /// Class of a head that waited too long.
+    fn expire(&mut self, now_ms: u64) -> Option<usize> {
+        let stale = |class: &usize| {
+            let (head, ttl) = (self.queues[*class].first(), self.ttl_ms[*class]);
+            head.zip(ttl).is_some_and(|(head, ttl)| now_ms - head.since_ms > ttl)
+        };
+        let class = (0..3).find(stale)?;
+        self.queues[class].remove(0);
+        Some(class)
+    }
 }
 
 /// `offered = enqueued + coalesced + refused`, `enqueued = sent + expired + waiting`.
@@ -166,6 +179,13 @@ proptest! {
                     });
                     let models = model.next(now_ms);
                     prop_assert_eq!(ours, models.map(|(c, what, ok)| (c, ok.then_some(what))));
+                }
+                Op::Expire => {
+                    let ours = egress.expire(ms(now_ms)).map(|(class, reason)| {
+                        assert_eq!(reason, Drop::Expired);
+                        class as usize
+                    });
+                    prop_assert_eq!(ours, model.expire(now_ms));
                 }
                 Op::Wait(more) => now_ms += more,
             }

@@ -132,8 +132,10 @@ impl Tray {
 
 impl<T: Tunnel> Router<T> {
     /// Hands every letter that waits, oldest first, to `post`: the shard it is for, the message,
-    /// and its payload of at most [`limits::MAIL_BYTES_MAX`] bytes.
-    pub fn take_mail(&mut self, mut post: impl FnMut(u16, Mail, &[u8])) {
+    /// and its payload of at most [`limits::MAIL_BYTES_MAX`] bytes. To be called after whatever
+    /// else this router was asked to do.
+    pub fn take_mail(&mut self, now: Now, mut post: impl FnMut(u16, Mail, &[u8])) {
+        self.note_changes(now);
         let Tray { letters, payloads } = &mut self.tray;
         let mut rest = &payloads[..];
         for Letter { to, mail, payload_bytes } in letters.drain(..) {
@@ -144,7 +146,8 @@ impl<T: Tunnel> Router<T> {
         payloads.clear();
     }
 
-    /// Takes what shard `from` sent.
+    /// Takes what shard `from` sent; to be asked only while the router is not
+    /// [stalled](Self::is_stalled).
     pub fn deliver(
         &mut self,
         now: Now,
@@ -153,6 +156,9 @@ impl<T: Tunnel> Router<T> {
         payload: &[u8],
         outlet: &mut impl Outlet,
     ) {
+        if self.crowded() {
+            self.transmit(now, outlet);
+        }
         match mail {
             Mail::Datagram(path) => {
                 let mut scratch = std::mem::take(&mut self.scratch);
@@ -184,10 +190,6 @@ impl<T: Tunnel> Router<T> {
             Mail::Unasked(id) => self.table.unasked(&id),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
             Mail::Restarted => self.begin_again_with(now, from),
-        }
-        self.note_changes(now);
-        if self.crowded() {
-            self.transmit(now, outlet);
         }
     }
 

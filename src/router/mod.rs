@@ -10,6 +10,9 @@
 //! 4. [`Router::take_mail`] for what other shards are to know, whose own
 //!    mail comes by [`Router::deliver`].
 //!
+//! Frames leave their queues only while the outlet has room. Without it, receiving stops before
+//! a control answer would find no place: what is left of the slot is given back.
+//!
 //! Whatever a peer sends ends as an answer or as a counter.
 
 mod dispatch;
@@ -190,19 +193,40 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Handles everything one receive slot brought; answers that are due go to `outlet`.
-    pub fn receive(&mut self, now: Now, datagram: Datagram, outlet: &mut impl Outlet) {
+    /// Handles what one receive slot brought; answers that are due go to `outlet`. What is left
+    /// comes back when the router [is stalled](Self::is_stalled), to be handed in again when the
+    /// outlet has room.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        mut datagram: Datagram,
+        outlet: &mut impl Outlet,
+    ) -> Option<Datagram> {
         if datagram.buf.is_empty() {
             // It has no segments, and is still one datagram.
-            return self.outbox.counters.drop(Drop::Empty);
+            self.outbox.counters.drop(Drop::Empty);
+            return None;
         }
+        let mut handled = 0;
         for segment in datagram.segments() {
-            self.datagram(now, &datagram.path, segment, outlet);
             if self.crowded() {
                 self.transmit(now, outlet);
+                if self.is_stalled(outlet.room()) {
+                    datagram.buf.advance(handled);
+                    return Some(datagram);
+                }
             }
+            self.datagram(now, &datagram.path, segment, outlet);
+            handled += segment.len();
         }
-        self.note_changes(now);
+        None
+    }
+
+    /// Whether a control answer could be lost for want of a place, because nothing leaves: the
+    /// outlet has no `room`. Then datagrams had better wait in front of the router, where the
+    /// kernel drops what is too much, and not what is most urgent.
+    pub fn is_stalled(&self, room: usize) -> bool {
+        room == 0 && self.crowded()
     }
 
     fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
@@ -282,7 +306,6 @@ impl<T: Tunnel> Router<T> {
         self.scratch = scratch;
         self.poll_overlay(now);
         self.poll_sharing(now);
-        self.note_changes(now);
         self.transmit(now, outlet);
     }
 

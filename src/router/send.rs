@@ -74,7 +74,8 @@ impl Outbox {
     }
 
     /// Sends a datagram that is already sealed: handshake answers, keepalives, challenges. They
-    /// are control: without them nothing else gets through.
+    /// are control, room or not: they have no queue, and a link that is full of hints would keep everybody out for good
+    /// if they were dropped without it. An outlet has some places beyond its room.
     pub(super) fn send_raw(&mut self, path: Path, bytes: &[u8], outlet: &mut impl Outlet) {
         let Some(mut buf) = self.take() else { return };
         assert!(buf.extend(bytes), "WireGuard's own messages fit a slot");
@@ -111,9 +112,11 @@ impl<T: Tunnel> Router<T> {
         self.answer(now, request, Kind::Error, |body| error.write(body));
     }
 
-    /// Sends what the queues hold.
+    /// Sends what the queues hold as long as there is room. The rest waits there, where weights,
+    /// age and newer content decide what becomes of it.
     pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
-        while let Some(next) = self.outbox.egress.next(now.at) {
+        while outlet.room() > 0 {
+            let Some(next) = self.outbox.egress.next(now.at) else { return };
             match next {
                 Next::Send(outgoing, _) => match self.seal(now, outgoing) {
                     Ok(transmit) => outlet.send(transmit),
@@ -121,6 +124,9 @@ impl<T: Tunnel> Router<T> {
                 },
                 Next::Dropped(_, reason) => self.outbox.counters.drop(reason),
             }
+        }
+        while let Some((_, reason)) = self.outbox.egress.expire(now.at) {
+            self.outbox.counters.drop(reason);
         }
     }
 
@@ -142,8 +148,11 @@ impl<T: Tunnel> Router<T> {
         Ok(Transmit { path, buf, segment: len, dscp })
     }
 
-    /// Whether the most urgent queue could overflow before a run of segments is through.
+    /// Whether the most urgent queue could overflow by one more datagram. An empty one could not
+    /// be helped.
     pub(super) fn crowded(&self) -> bool {
-        self.outbox.egress.free(Class::Control) < limits::QUEUE_RESERVE
+        let egress = &self.outbox.egress;
+        egress.free(Class::Control) < limits::QUEUE_RESERVE
+            && egress.stats(Class::Control).depth > 0
     }
 }

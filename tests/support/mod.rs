@@ -208,6 +208,11 @@ impl Peer {
         self.frame(datagram).0.kind
     }
 
+    /// Opens a datagram of the router; returns the frame's correlation.
+    pub(crate) fn correlation(&mut self, datagram: &[u8]) -> u32 {
+        self.frame(datagram).0.correlation
+    }
+
     /// The first address of every peer that an answer lists.
     pub(crate) fn found(&mut self, datagram: &[u8]) -> Vec<String> {
         let (_, body) = self.frame(datagram);
