@@ -221,6 +221,7 @@ impl Counters {
         }
         // Whatever the kernel does not take is lost, for whichever of the reasons above.
         self.set(Id::Dropped, Drop::SendFailed as usize, stats.tx_errors.total());
+        self.set(Id::SocketBlocked, 0, stats.tx_blocked);
         self.set(Id::SocketGsoSegments, 0, stats.tx_gso_segments);
         self.set(Id::SocketSyscalls, 0, stats.syscalls);
         self.set(Id::SocketKernelDropped, 0, stats.rx_kernel_drops);
@@ -294,6 +295,12 @@ impl Counters {
         self.add(Id::Busy, 0, ns);
         self.add(Id::Turn, Log2::bucket(ns), 1);
         self.add(Id::Turn, Log2::BUCKETS, ns);
+    }
+
+    /// Counts a turn that left datagrams to the next one.
+    #[inline]
+    pub fn turn_cut(&self) {
+        self.add(Id::TurnsCut, 0, 1);
     }
 
     /// Share of its time that the shard is busy.

@@ -213,6 +213,7 @@ fn start_shard(
         socket,
         port: config.port(),
         router: config.router(),
+        turn_budget: config.settings().turn_budget,
         identity: Arc::clone(&who.identity),
         cookie_secret,
         counters: Some(directory.counters(0)),

@@ -1,6 +1,7 @@
 //! Settings of the outer layer: words became enums, numbers have their units.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tuning::{Name, Values};
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// CPUs to pin shards to, in order; none leaves it to the scheduler.
     pub cpus: Vec<usize>,
+    /// `shards/turn_budget_us`.
+    pub turn_budget: Duration,
     /// Address of the admin listener.
     pub admin: Option<SocketAddr>,
     /// `log/level`.
@@ -36,6 +39,7 @@ impl From<&Values> for Settings {
         Self {
             listen: values.address(Name::UdpListen).expect("udp/listen cannot be off"),
             cpus: cpus.iter().map(|cpu| usize::from(*cpu)).collect(),
+            turn_budget: values.time(Name::ShardsTurnBudget),
             admin: values.address(Name::AdminListen),
             log_level: values.choice(Name::LogLevel),
             log_format: log_format(values.choice(Name::LogFormat)),

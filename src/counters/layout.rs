@@ -123,6 +123,7 @@ metrics! {
     Heartbeat = "molia_shard_heartbeat_timestamp_seconds" Type::Gauge(Scale::Milli), [], "When the shard last began a turn.";
     Busy = "molia_shard_busy_seconds_total" Type::Counter(Scale::Nano), [], "Time in turns, without the waiting.";
     Turns = "molia_shard_turns_total" COUNTER, [], "Turns of the loop.";
+    TurnsCut = "molia_shard_turns_cut_total" COUNTER, [], "Turns that left datagrams to the next one: their time was over, or the socket had no room for control answers.";
     Turn = "molia_shard_turn_duration_seconds" Type::Seconds, [], "Length of turns, without the waiting.";
     Load = "molia_shard_load_ratio" Type::Gauge(Scale::Milli), [], "Share of its time that the shard is busy, as it tells its peers.";
     Io = "molia_shard_io" GAUGE, [Io], "1 for how the shard moves packets now.";
@@ -135,6 +136,7 @@ metrics! {
     SocketMessages = "molia_socket_messages_total" COUNTER, [Direction], "What crossed the kernel's stack as one: datagrams and coalesced runs (GRO, GSO).";
     SocketBatches = "molia_socket_batches_total" COUNTER, [Direction], "Turns that received or flushes that sent something.";
     SocketBatchPackets = "molia_socket_batch_packets" Type::Count, [Direction], "Datagrams of a turn that had any.";
+    SocketBlocked = "molia_socket_send_blocked_total" COUNTER, [], "Flushes that met a full send buffer; what was left waits for room.";
     SocketGsoSegments = "molia_socket_gso_segments_total" COUNTER, [], "Datagrams sent as part of a coalesced run.";
     SocketSyscalls = "molia_socket_syscalls_total" COUNTER, [], "System calls of the data path.";
     SocketKernelDropped = "molia_socket_kernel_dropped_packets_total" COUNTER, [], "Datagrams the kernel dropped because the receive buffer was full (SO_RXQ_OVFL).";

@@ -341,6 +341,7 @@ fn a_socket_is_published_as_it_is() {
         tx_messages: 103,
         tx_batches: 104,
         tx_gso_segments: 105,
+        tx_blocked: 106,
         syscalls: 201,
         wakes: 202,
         cq_overflows: 203,
@@ -367,6 +368,7 @@ fn a_socket_is_published_as_it_is() {
     assert_eq!((value(Id::SocketGsoSegments, &[]), snapshot.total(Id::SocketErrors)), (105, 120));
     // Refused by the kernel is dropped, whichever way it was refused; receiving loses nothing.
     assert_eq!(value(Id::Dropped, &["send_failed"]), 110);
+    assert_eq!(value(Id::SocketBlocked, &[]), 106);
     assert_eq!(snapshot.total(Id::Dropped), 110);
     let both = [Id::SocketSyscalls, Id::SocketWakes, Id::SocketOverflows];
     assert_eq!(both.map(|id| value(id, &[])), [201, 202, 203]);

@@ -24,6 +24,8 @@ pub use spawn::{Control, Handle, PortConfig, ShardConfig, StartError, spawn, spa
 const WAIT_MAX: Duration = Duration::from_millis(500);
 /// How often the counters that are copied (not counted in place) are published.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+/// Datagrams between two looks at the clock: it costs 2 % of handling one.
+const CHECK_DATAGRAMS: usize = 16;
 /// Time over which the load is averaged.
 const LOAD_WINDOW: Duration = Duration::from_secs(1);
 
@@ -33,8 +35,12 @@ struct Shard {
     router: Router<WireGuard>,
     clock: Clock,
     control: Arc<Control>,
-    /// What a turn received; reserved once.
+    /// What came and is not handled yet; reserved once.
     received: Vec<Datagram>,
+    /// Empty between turns; takes what one leaves.
+    left: Vec<Datagram>,
+    /// Time after which a turn handles nothing more.
+    turn_budget: Duration,
     load: Load,
     /// Datagrams received and sent until the last turn.
     moved: (u64, u64),
@@ -54,30 +60,23 @@ impl Shard {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let Self { port, router, clock, received, .. } = self;
-
-        // 1. Submit what waits and sleep until a datagram, a wake or the next deadline.
-        let idle = if self.stale { PUBLISH_INTERVAL } else { WAIT_MAX };
-        let wait = router.next_deadline().since(clock.moment()).min(idle);
-        port.turn(wait, received)?;
+        // 1. Submit what waits and sleep until a datagram, room, a wake or the next deadline.
+        let wait = self.wait();
+        self.port.turn(wait, &mut self.received)?;
 
         // 2. One reading of the clocks serves the whole turn.
-        let now = clock.now();
+        let now = self.clock.now();
 
-        // 3. Handle what came; the answers of a slot leave before the next one is looked at.
-        let mut outlet = ToPort { port };
-        for datagram in received.drain(..) {
-            router.receive(now, datagram, &mut outlet);
-            router.transmit(now, &mut outlet);
-        }
+        // 3. Handle what came.
+        self.handle(now);
 
         // 4. Do what time alone brings about.
-        if router.next_deadline() <= now.at {
-            router.poll(now, &mut outlet);
+        if self.router.next_deadline() <= now.at {
+            self.router.poll(now, &mut ToPort { port: &mut self.port });
         }
 
         // 5. Hand the batch to the kernel.
-        port.flush();
+        self.port.flush();
 
         // 6. Account for the turn.
         let busy = self.load.add(now.at, self.clock.moment());
@@ -93,6 +92,46 @@ impl Shard {
         }
         self.control.answer(thread_cpu_ns);
         Ok(())
+    }
+
+    /// How long a turn may wait: not at all if the last one left something that can be handled.
+    fn wait(&self) -> Duration {
+        if !self.received.is_empty() && !self.router.is_stalled(self.port.room()) {
+            return Duration::ZERO;
+        }
+        let idle = if self.stale { PUBLISH_INTERVAL } else { WAIT_MAX };
+        self.router.next_deadline().since(self.clock.moment()).min(idle)
+    }
+
+    /// Handles what came, what the last turn left first; the answers of a slot leave before the
+    /// next one is looked at. Ends early when the turn's time is over or control answers would
+    /// have no place; the rest then holds its receive slots, and without free ones the port
+    /// receives nothing more: the kernel drops what is too much.
+    fn handle(&mut self, now: Now) {
+        let Self { port, router, clock, received, left, .. } = self;
+        let mut outlet = ToPort { port };
+        // There may be room for what waited.
+        router.transmit(now, &mut outlet);
+        let (mut came, mut since_check) = (received.drain(..), 0);
+        for datagram in came.by_ref() {
+            since_check += datagram.segments().len();
+            left.extend(router.receive(now, datagram, &mut outlet));
+            router.transmit(now, &mut outlet);
+            if !left.is_empty() {
+                break;
+            }
+            if since_check >= CHECK_DATAGRAMS {
+                since_check = 0;
+                if clock.moment().since(now.at) >= self.turn_budget {
+                    break;
+                }
+            }
+        }
+        left.extend(came);
+        std::mem::swap(received, left);
+        if !received.is_empty() {
+            router.counters().turn_cut();
+        }
     }
 
     fn publish(&mut self, now: Now) {
@@ -118,6 +157,11 @@ impl Outlet for ToPort<'_> {
     #[inline]
     fn send(&mut self, transmit: Transmit) {
         self.port.send(transmit);
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        self.port.room()
     }
 }
 

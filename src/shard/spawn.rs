@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bufpool::{Hugepages, Pool, PoolConfig};
 
@@ -51,6 +52,8 @@ pub struct ShardConfig {
     pub port: PortConfig,
     /// The router's settings.
     pub router: router::Config,
+    /// Time after which a turn sends what it has and leaves the rest to the next one.
+    pub turn_budget: Duration,
     /// Who the router is.
     pub identity: Arc<Identity>,
     /// Key of the handshake cookies, the same in all shards.
@@ -265,7 +268,9 @@ fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError
     let clock = Clock::start();
     router.counters().started(clock.now());
     Ok(Shard {
-        received: Vec::with_capacity(config.port.sizes.rx_batch),
+        received: Vec::with_capacity(config.port.receive_slots),
+        left: Vec::with_capacity(config.port.receive_slots),
+        turn_budget: config.turn_budget,
         port,
         router,
         clock,

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::sync::Arc;
+use std::time::Duration;
 
 use molia_router::bucket::Rate;
 use molia_router::client::link::{Host, Link};
@@ -51,6 +52,7 @@ impl Server {
             socket: Socket::bind(&SocketConfig::new(listen.parse().unwrap())).unwrap(),
             port: PortConfig { engine, receive_slots: 64, ..PortConfig::default() },
             router,
+            turn_budget: Duration::from_millis(1),
             identity,
             cookie_secret: [9; 32],
             counters: None,

@@ -118,8 +118,8 @@ attributes! {
         "Packet threads; this version runs one.";
     ShardsCpus "shards/cpus" Kind::Cpus, "auto", Restart,
         "CPUs to pin the packet threads to, in order; auto leaves it to the scheduler.";
-    ShardsTurnBudget "shards/turn_budget_us" micros(50, 100_000), "1000", Reserved,
-        "Time after which a turn of the loop sends what it has.";
+    ShardsTurnBudget "shards/turn_budget_us" micros(50, 100_000), "1000", Live,
+        "Time after which a turn of the loop sends what it has; the next one goes on.";
 
     WireguardKeepalive "wireguard/keepalive_s" seconds(0, 3600), "20", Live,
         "Silence after which the router sends a session a keepalive; 0 never.";

@@ -74,6 +74,7 @@ impl Server {
             socket: socket(offloads)?,
             port,
             router,
+            turn_budget: config().settings().turn_budget,
             identity,
             cookie_secret,
             counters: None,
