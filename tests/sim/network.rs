@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Turn,
     /// An interrupted turn goes on.
     TurnEnds,
+    /// The socket can take something again.
+    Room,
     /// A client's own timers are due.
     Wake(usize),
     /// A client wants something.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use molia_router::bucket::Rate;
 use molia_router::egress::{self, ClassConfig, Limits};
 use molia_router::router::Config;
-use molia_router::{admission, overlay, tunnel};
+use molia_router::{admission, limits, overlay, tunnel};
 
 use super::dice::Dice;
 
@@ -53,6 +53,9 @@ pub(crate) struct Host {
     /// Turns that are interrupted between receiving and sending, and for how long.
     pub(crate) stalls: u64,
     pub(crate) stall: Duration,
+    /// Datagrams that the send buffer holds, and how long it takes to leave; `None` for a link
+    /// that is never full.
+    pub(crate) narrow: Option<(usize, Duration)>,
 }
 
 /// How often what happens, as the mean time between two of it; zero for never.
@@ -87,6 +90,7 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = Dice::of(seed);
+        let narrow = narrow(seed);
         // Every third world outlives a few keys; the others are short and busy.
         let long = seed % 3 == 2;
         let faults = Faults::of(&mut dice);
@@ -113,8 +117,8 @@ impl Scenario {
         Self {
             seed,
             mortal: !jumps && dice.permille(500),
-            config: config(&mut dice),
-            host: host(&mut dice),
+            config: config(&mut dice, narrow.is_some()),
+            host: host(&mut dice, narrow),
             tempo,
             places,
             safety: if long { dice.millis(380_000..560_000) } else { dice.millis(35_000..70_000) },
@@ -174,7 +178,7 @@ fn place(dice: &mut Dice, n: usize) -> SocketAddr {
     }
 }
 
-fn host(dice: &mut Dice) -> Host {
+fn host(dice: &mut Dice, narrow: Option<(usize, Duration)>) -> Host {
     // Now and then so few that they run out.
     let scarce = dice.permille(500);
     Host {
@@ -182,15 +186,24 @@ fn host(dice: &mut Dice) -> Host {
         batch: dice.below(63) + 1,
         rx_slots: dice.below(30) + 2,
         tx_slots: if scarce { dice.below(8) + 6 } else { 256 },
-        gro: dice.permille(700),
+        // What leaves in the middle of a run cannot be told from what leaves after it.
+        gro: dice.permille(700) && narrow.is_none(),
         latency: dice.micros(1..3_000),
         parked: if scarce { dice.millis(1..30) } else { dice.micros(1..2_000) },
         stalls: dice.within(0..30),
         stall: dice.millis(1..4_000),
+        narrow,
     }
 }
 
-fn config(dice: &mut Dice) -> Config {
+/// Every other world has a link that is full now and then. Drawn apart, so that the rest of a
+/// world does not depend on it.
+fn narrow(seed: u64) -> Option<(usize, Duration)> {
+    let mut dice = Dice::of(seed ^ 0xB10C);
+    dice.permille(500).then(|| (dice.below(12) + 1, dice.millis(5..400)))
+}
+
+fn config(dice: &mut Dice, narrow: bool) -> Config {
     let room = if dice.permille(500) { CLIENTS + INSIDERS + 6 } else { 200 };
     let admission = admission::Config {
         cookie_threshold_pps: u32::try_from(dice.within(10..120)).expect("32 bits"),
@@ -208,7 +221,7 @@ fn config(dice: &mut Dice) -> Config {
         ..tunnel::Config::default()
     };
     Config {
-        egress: egress(dice, room),
+        egress: egress(dice, room, narrow),
         table: overlay::Config {
             entries_max: if dice.permille(300) { 30 } else { 128 },
             ..overlay::Config::default()
@@ -218,17 +231,17 @@ fn config(dice: &mut Dice) -> Config {
     }
 }
 
-fn egress(dice: &mut Dice, sessions_max: usize) -> egress::Config {
-    let mut limits = Limits { prefixes: 64, ..Limits::default() };
+fn egress(dice: &mut Dice, sessions_max: usize, narrow: bool) -> egress::Config {
+    let mut rates = Limits { prefixes: 64, ..Limits::default() };
     let (peers, prefixes) = (dice.permille(500), dice.permille(500));
     if peers {
-        limits.peer = egress::Rate {
+        rates.peer = egress::Rate {
             packets_per_s: Some(dice.within(8..30)),
             bits_per_s: Some(dice.within(60_000..400_000)),
         };
     }
     if prefixes {
-        limits.prefix = egress::Rate { packets_per_s: Some(dice.within(8..40)), bits_per_s: None };
+        rates.prefix = egress::Rate { packets_per_s: Some(dice.within(8..40)), bits_per_s: None };
     }
     let class = |depth, weight, ttl_ms: Option<u64>| ClassConfig {
         depth,
@@ -236,6 +249,8 @@ fn egress(dice: &mut Dice, sessions_max: usize) -> egress::Config {
         ttl: ttl_ms.map(Duration::from_millis),
     };
     let (middle, low) = (dice.below(40) + 6, dice.below(12) + 2);
-    let classes = [class(64, 8, None), class(middle, 4, Some(2000)), class(low, 1, Some(500))];
-    egress::Config { classes, limits, sessions_max }
+    // Behind a narrow link so short that it fills up and reading has to wait.
+    let high = if narrow { limits::QUEUE_RESERVE + 4 } else { 64 };
+    let classes = [class(high, 8, None), class(middle, 4, Some(2000)), class(low, 1, Some(500))];
+    egress::Config { classes, limits: rates, sessions_max }
 }

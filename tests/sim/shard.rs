@@ -2,7 +2,9 @@
 //!
 //! A turn takes what the receive pool has slots for, as runs where one sender's datagrams of
 //! one size follow each other, hands it to the router, and lets the router send. Between
-//! the two the shard may be interrupted.
+//! the two the shard may be interrupted. Where the link is narrow, the socket takes so many
+//! datagrams and then none until they have left; what the router does not handle meanwhile
+//! waits, in its receive slots.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use bufpool::{Hugepages, Pool, PoolConfig};
 use molia_router::counters::Counters;
 use molia_router::identity::Identity;
 use molia_router::limits::{RX_SLOT_BYTES, SLOT_BYTES, SLOT_HEADROOM};
-use molia_router::net::{Datagram, Path, Transmit};
+use molia_router::net::{Datagram, Outlet, Path, Transmit};
 use molia_router::router::Router;
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
@@ -36,6 +38,12 @@ pub(crate) struct Shard {
     rx: Pool,
     /// What arrived and was not taken yet.
     backlog: VecDeque<(Path, Vec<u8>)>,
+    /// What the router did not handle for want of room.
+    left: VecDeque<Datagram>,
+    /// What the socket takes until `room_at`, and whether somebody waits for then.
+    room: usize,
+    room_at: Moment,
+    awaited: bool,
     /// What the kernel still reads from, and until when.
     parked: Vec<(Moment, Transmit)>,
     pub(crate) tap: Tap,
@@ -69,6 +77,10 @@ impl Shard {
             host: *host,
             rx: pool(RX_SLOT_BYTES, host.rx_slots, 0),
             backlog: VecDeque::new(),
+            left: VecDeque::new(),
+            room: 0,
+            room_at: Moment::START,
+            awaited: false,
             parked: Vec::new(),
             tap: Tap::new(identity.wg_key()),
             handed: Handed { datagrams: 0, pending_max: lanes },
@@ -103,12 +115,31 @@ impl Shard {
         self.router.table().bucket_of(id)
     }
 
-    /// First half of a turn: what came.
-    pub(crate) fn begin_turn(&mut self, now: Moment) -> Vec<Datagram> {
+    /// First half of a turn: what was left, and what came.
+    pub(crate) fn begin_turn(&mut self, now: Moment, calm: bool) -> Vec<Datagram> {
         self.parked.retain(|(until, _)| *until > now);
-        let datagrams = self.take();
+        match self.host.narrow.filter(|_| !calm) {
+            None => self.room = usize::MAX,
+            Some((room, time)) if self.room_at <= now => {
+                (self.room, self.room_at, self.awaited) = (room, now + time, false);
+            }
+            Some(_) => {}
+        }
+        let mut datagrams: Vec<Datagram> = self.left.drain(..).collect();
+        datagrams.extend(self.take());
         self.idle_turns = if datagrams.is_empty() { self.idle_turns } else { 0 };
         datagrams
+    }
+
+    /// On a narrow link, sends what there is room for. The others leave it all to the end of the
+    /// turn, so that there is something to choose from.
+    pub(crate) fn drain_narrow(&mut self, now: Now) -> Vec<Transmit> {
+        let mut wire = Wire { room: self.room, sent: Vec::new() };
+        if self.host.narrow.is_some() {
+            self.router.transmit(now, &mut wire);
+        }
+        self.room = wire.room;
+        wire.sent
     }
 
     /// Hands one slot to the router. Returns what left meanwhile.
@@ -118,28 +149,47 @@ impl Shard {
         datagram: Datagram,
         saboteur: &mut Option<Saboteur>,
     ) -> Vec<Transmit> {
-        let mut sent = Vec::new();
-        for segment in segments(&datagram) {
-            self.handed.datagrams += 1;
-            self.tap.incoming(now.at, &datagram.path, segment);
+        if !self.left.is_empty() {
+            self.left.push_back(datagram);
+            return Vec::new();
         }
+        let came: Vec<Vec<u8>> = segments(&datagram).map(<[u8]>::to_vec).collect();
+        let path = datagram.path;
         let datagram = match saboteur {
             Some(saboteur) => saboteur.received(datagram, &self.rx),
             None => Some(datagram),
         };
-        if let Some(datagram) = datagram {
-            self.router.receive(now, datagram, &mut |transmit: Transmit| sent.push(transmit));
+        let mut wire = Wire { room: self.room, sent: Vec::new() };
+        let left = datagram.and_then(|datagram| self.router.receive(now, datagram, &mut wire));
+        self.room = wire.room;
+        let unhandled = left.as_ref().map_or(0, |left| left.segments().count());
+        for segment in &came[..came.len() - unhandled] {
+            self.handed.datagrams += 1;
+            self.tap.incoming(now.at, &path, segment);
         }
-        sent
+        self.left.extend(left);
+        wire.sent
     }
 
     /// Second half: what is due, and what waits to be sent.
     pub(crate) fn poll(&mut self, now: Now) -> Vec<Transmit> {
-        let mut sent = Vec::new();
-        self.router.poll(now, &mut |transmit: Transmit| sent.push(transmit));
-        self.turned_at = now.at;
-        self.idle_turns = if sent.is_empty() { self.idle_turns + 1 } else { 0 };
-        sent
+        let mut wire = Wire { room: self.room, sent: Vec::new() };
+        self.router.poll(now, &mut wire);
+        (self.room, self.turned_at) = (wire.room, now.at);
+        self.idle_turns = if wire.sent.is_empty() { self.idle_turns + 1 } else { 0 };
+        wire.sent
+    }
+
+    /// Whether nothing can be handled before there is room.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.router.is_stalled(self.room)
+    }
+
+    /// When there is room for what waits, told once.
+    pub(crate) fn awaited_room(&mut self) -> Option<Moment> {
+        let waits = self.room == 0 && self.router.queued() > 0 && !self.awaited;
+        self.awaited |= waits;
+        waits.then_some(self.room_at)
     }
 
     /// The kernel keeps the slot of what was sent for a while.
@@ -176,6 +226,23 @@ impl Shard {
     }
 }
 
+/// A socket that takes so much, and a little more of what cannot wait.
+struct Wire {
+    room: usize,
+    sent: Vec<Transmit>,
+}
+
+impl Outlet for Wire {
+    fn send(&mut self, transmit: Transmit) {
+        self.room = self.room.saturating_sub(1);
+        self.sent.push(transmit);
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
 /// The datagrams of a slot, an empty one among them.
 fn segments(datagram: &Datagram) -> impl Iterator<Item = &[u8]> {
     let empty = datagram.buf.is_empty().then_some(&[][..]);
@@ -191,8 +258,12 @@ impl Shard {
         ensure(free + queued + parked == slots, Oracle::Buffers, at, || {
             format!("{free} free, {queued} queued and {parked} sent of {slots} slots")
         })?;
-        ensure(self.rx.free() == self.rx.slots(), Oracle::Buffers, at, || {
-            format!("{} of {} receive slots at home", self.rx.free(), self.rx.slots())
+        ensure(self.rx.free() + self.left.len() == self.rx.slots(), Oracle::Buffers, at, || {
+            let (free, left) = (self.rx.free(), self.left.len());
+            format!("{free} of {} receive slots at home, {left} not handled", self.rx.slots())
+        })?;
+        ensure(self.is_stalled() || self.left.is_empty(), Oracle::Spin, at, || {
+            format!("{} slots not handled while there is room", self.left.len())
         })?;
         ensure(self.idle_turns < 1000, Oracle::Spin, at, || {
             format!("a thousand turns for nothing; the next is due {:?}", self.deadline())
@@ -221,6 +292,9 @@ impl Shard {
         }
         if let Some(last) = &self.last {
             tally::check_priority(at, last, &tally)?;
+        }
+        if self.host.narrow.is_some() {
+            tally::check_control(at, &tally)?;
         }
         // A waiting initiation makes the router want another turn at once.
         let waits = self.deadline() <= at;

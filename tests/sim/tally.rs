@@ -244,5 +244,11 @@ pub(crate) fn check_priority(at: Moment, before: &Tally, now: &Tally) -> Result<
     })
 }
 
+/// Where datagrams wait for room, no control frame is lost for want of a place.
+pub(crate) fn check_control(at: Moment, tally: &Tally) -> Result<(), Violation> {
+    let queue = tally.queues[Class::Control as usize];
+    ensure(queue.full == 0, Oracle::Priority, at, || format!("{queue:?}"))
+}
+
 /// The shard publishes its counters that often.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);

@@ -222,6 +222,7 @@ impl World {
             Event::ToClient(addr, bytes) => self.deliver(addr, &bytes)?,
             Event::Turn if self.turn == Turn::Scheduled => self.turn_begins()?,
             Event::TurnEnds if self.turn == Turn::Stalled => self.turn_ends()?,
+            Event::Room => self.schedule_turn(),
             // Of a router that is no more.
             Event::Turn | Event::TurnEnds => {}
             Event::Wake(n) => self.wake(n)?,
@@ -254,7 +255,9 @@ impl World {
 
     fn turn_begins(&mut self) -> Result<(), Violation> {
         let now = self.wall();
-        for datagram in self.shard.begin_turn(now.at) {
+        for datagram in self.shard.begin_turn(now.at, self.calm) {
+            let sent = self.shard.drain_narrow(now);
+            self.emit(sent)?;
             let sent = self.shard.receive(now, datagram, &mut self.saboteur);
             self.emit(sent)?;
         }
@@ -275,7 +278,9 @@ impl World {
         let sent = self.shard.poll(self.wall());
         self.emit(sent)?;
         self.turn = Turn::Idle;
-        if self.shard.backlog() > 0 {
+        if let Some(at) = self.shard.awaited_room() {
+            self.agenda.add(at, Event::Room);
+        } else if self.shard.backlog() > 0 && !self.shard.is_stalled() {
             self.schedule_turn();
         }
         self.shard.check_turn(self.now)?;
