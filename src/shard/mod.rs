@@ -5,6 +5,7 @@
 //! wait for datagrams, nothing allocates per datagram, and whatever a peer sends
 //! is answered or counted. Only a port that cannot be repaired ends it.
 
+pub mod mailbox;
 mod spawn;
 
 use std::io;
