@@ -1,4 +1,5 @@
-//! Steady state allocates nothing: data in, frame handled, answer out, over real sockets.
+//! Steady state allocates nothing: data in, frame handled, answer out, over real sockets; and mail
+//! between shards.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -12,9 +13,11 @@ use molia_router::ids::PeerId;
 use molia_router::limits;
 use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, SocketConfig};
+use molia_router::shard::mailbox::{self, Mailbox, PAYLOAD_MAX, mesh};
 use molia_router::wire::body::{
     Capabilities, FindNodeReq, NegotiateReq, Ping, ReflectReq, feature,
 };
+use molia_router::wire::kind::Class;
 use molia_router::wire::{Header, Kind};
 
 use support::{Bench, Peer};
@@ -160,4 +163,38 @@ fn nothing_is_allocated_per_datagram_on_mmsg() {
 #[test]
 fn nothing_is_allocated_per_datagram_on_io_uring() {
     steady_state_allocates_nothing(EngineChoice::IoUring);
+}
+
+/// Turns of two shards, one of which takes no mail for as long as it needs to run over.
+fn exchange_mail(mailboxes: &mut [Mailbox<[u64; 10]>], out: &mut [u8; PAYLOAD_MAX]) -> usize {
+    let payload = [7; PAYLOAD_MAX];
+    let mut received = 0;
+    for n in 0..400 {
+        for class in Class::ALL {
+            let _ = mailboxes[0].post(1, class, Some(n % 300), [n; 10], &payload);
+        }
+        mailboxes[0].flush();
+    }
+    while mailboxes[1].next(out).is_some() {
+        received += 1;
+        let _ = mailboxes[1].sleep();
+        mailboxes[1].awake();
+        mailboxes[0].flush();
+    }
+    received
+}
+
+#[test]
+fn nothing_is_allocated_per_message_between_shards() {
+    let listen = SocketConfig::new("127.0.0.1:0".parse().unwrap());
+    let wakers = (0..2).map(|_| Socket::bind(&listen).unwrap().waker()).collect();
+    let mut mailboxes = mesh(&mailbox::Config::default(), wakers);
+    let mut received = 0;
+    let memory = allocation_counter::measure(|| {
+        received = exchange_mail(&mut mailboxes, &mut [0; PAYLOAD_MAX]);
+    });
+    let stats = mailboxes[0].stats();
+    let dropped: u64 = stats.classes.iter().map(|class| class.refused() + class.lost()).sum();
+    assert!(received > 400 && stats.alarms > 0 && dropped > 0, "every way was taken: {stats:?}");
+    assert_eq!(memory.count_total, 0, "allocations for {received} messages");
 }
