@@ -16,6 +16,7 @@ mod egress;
 mod overlay;
 mod port;
 mod settings;
+mod shards;
 mod tunnel;
 
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,7 @@ use crate::router;
 use crate::shard::PortConfig;
 
 pub use settings::{LogFormat, Settings};
+pub use shards::Placement;
 
 /// What the process finds around it when it starts.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +40,18 @@ pub struct Surroundings {
     pub variables: Vec<(OsString, OsString)>,
     /// Effective user.
     pub user: u32,
+    /// CPUs that the process may use, as many as its control group pays for.
+    pub cpus: Vec<usize>,
 }
 
 impl Surroundings {
     /// Those of this process.
     pub fn here() -> Self {
-        Self { variables: std::env::vars_os().collect(), user: rustix::process::geteuid().as_raw() }
+        Self {
+            variables: std::env::vars_os().collect(),
+            user: rustix::process::geteuid().as_raw(),
+            cpus: shards::usable(),
+        }
     }
 
     /// A variable that is set and not empty.
@@ -78,6 +86,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// Where the identity's key file is or is to be.
     pub identity: PathBuf,
+    /// The shards.
+    pub placement: Placement,
 }
 
 /// Why there is no configuration.
@@ -94,6 +104,18 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// More sessions than the receiver indices of a shard can tell apart.
+    #[error(
+        "wireguard/sessions_max = {sessions}: with {shards} shards (shards/count) allowed: 1..{most}"
+    )]
+    TooManySessions {
+        /// What was asked for.
+        sessions: u64,
+        /// What there can be.
+        most: u64,
+        /// With so many shards.
+        shards: u16,
     },
     /// A setting.
     #[error(transparent)]
@@ -118,7 +140,9 @@ pub fn load(request: &Request, surroundings: &Surroundings) -> Result<Config, Ve
         Some(path) => path.clone(),
         None => places::identity(surroundings, &directory),
     };
-    Ok(Config { values, directory, identity })
+    let placement = shards::placement(&values, &surroundings.cpus);
+    shards::check(&values, &placement).map_err(|error| vec![error])?;
+    Ok(Config { values, directory, identity, placement })
 }
 
 fn directory(request: &Request, surroundings: &Surroundings) -> Result<PathBuf, Error> {
@@ -134,7 +158,7 @@ fn directory(request: &Request, surroundings: &Surroundings) -> Result<PathBuf, 
 }
 
 impl Config {
-    /// The configuration of the socket.
+    /// The configuration of the sockets.
     pub fn socket(&self) -> SocketConfig {
         port::socket(&self.values)
     }
@@ -155,6 +179,11 @@ impl Config {
                 .expect("the registry keeps it below 64"),
             plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
         }
+    }
+
+    /// Whether the kernel is to deliver datagrams to the shard that they name.
+    pub fn steering(&self) -> bool {
+        self.values.flag(Name::ShardsSteering)
     }
 
     /// Everything else.
@@ -213,7 +242,8 @@ mod tests {
         let values = Values::load(&Layers { sets: &sets, ..Layers::default() });
         let values =
             values.map_err(|errors| errors.into_iter().map(Error::from).collect::<Vec<_>>())?;
-        Ok(Config { values, directory: "/".into(), identity: "k".into() })
+        let placement = shards::placement(&values, &[0, 1]);
+        Ok(Config { values, directory: "/".into(), identity: "k".into(), placement })
     }
 
     #[test]
@@ -236,7 +266,8 @@ mod tests {
     fn attributes_change_something_unless_they_are_reserved() {
         let shape = |config: &Config| {
             let (settings, router) = (config.settings(), config.router());
-            format!("{settings:?} {:?} {:?} {router:?}", config.socket(), config.port())
+            let shards = (config.placement.clone(), config.steering());
+            format!("{settings:?} {shards:?} {:?} {:?} {router:?}", config.socket(), config.port())
         };
         let default = shape(&with(vec![]).unwrap());
         for attribute in ATTRIBUTES {

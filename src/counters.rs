@@ -15,6 +15,7 @@
 pub mod docs;
 pub mod labels;
 pub mod layout;
+pub mod mail;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,14 @@ impl Counters {
     /// Those of creating and mapping the file.
     pub fn create(path: &Path, shard: u32) -> io::Result<Self> {
         Ok(Self::begin(Cells::create(path, CELLS)?, shard))
+    }
+
+    /// The counters of a writer that is gone, from zero again, in its file: who reads it goes on.
+    ///
+    /// # Errors
+    /// Those of mapping the file.
+    pub fn take_over(path: &Path, shard: u32) -> io::Result<Self> {
+        Ok(Self::begin(Cells::take_over(path, CELLS)?, shard))
     }
 
     /// Counters that only this process sees.
@@ -286,6 +295,11 @@ impl Counters {
         self.set(Id::Heartbeat, 0, now.unix_ms);
     }
 
+    /// How often the shard panicked and began again.
+    pub fn restarts(&self, restarts: u64) {
+        self.set(Id::Restarts, 0, restarts);
+    }
+
     /// Counts a turn that began at `now` and was busy for so long.
     #[inline]
     pub fn turn(&self, now: Now, busy: Duration) {
@@ -328,6 +342,24 @@ impl Counters {
     #[inline]
     pub fn evicted(&self) {
         self.add(Id::Evictions, 0, 1);
+    }
+
+    /// Publishes the mailbox.
+    pub fn mailbox(&self, stats: &mail::Stats) {
+        self.set(Id::MailWakes, 0, stats.wakes);
+        self.set(Id::MailAlarms, 0, stats.alarms);
+        for (at, class) in stats.classes.iter().enumerate() {
+            self.set(Id::MailDepth, at, class.depth as u64);
+            self.set(Id::MailHighWater, at, class.high_water as u64);
+            self.set(Id::MailOffered, at, class.offered);
+            self.set(Id::MailEnqueued, at, class.enqueued);
+            self.set(Id::MailCoalesced, at, class.coalesced);
+            self.set(Id::MailSent, at, class.sent);
+            self.set(Id::MailReceived, at, class.received);
+            for (reason, &n) in class.dropped.iter().enumerate() {
+                self.set(Id::MailDropped, at * mail::Reason::ALL.len() + reason, n);
+            }
+        }
     }
 
     /// Peers and buckets of the routing table now.

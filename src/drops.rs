@@ -45,7 +45,6 @@ drops! {
     BadInitiation "bad_initiation" "initiation that does not decrypt or has an old timestamp",
     HandshakeBudget "handshake_budget" "initiations beyond the handshake queue",
     SessionsFull "sessions_full" "initiation of a new peer while the session table is full",
-    MailFull "mail_full" "no room on its way to the shard that it belongs to",
     // A session's data.
     NoSession "no_session" "data for a receiver index that is not in use",
     BadCounter "bad_counter" "data with a counter above 2^63",

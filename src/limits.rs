@@ -49,5 +49,3 @@ const _: () = assert!(SLOT_HEADROOM + WG_OVERHEAD + DATAGRAM_BASE_MAX <= SLOT_BY
 pub const QUEUE_RESERVE: usize = 8;
 /// Slots that are sealed and wait in the port for the end of a batch, and one that is being written.
 pub const TX_SLOTS: usize = 1024 + 64;
-/// Bytes that go with one message between shards: a datagram of a 1500-byte link with what WireGuard adds.
-pub const MAIL_BYTES_MAX: usize = DATAGRAM_BASE_MAX + WG_OVERHEAD;

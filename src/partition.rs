@@ -17,6 +17,16 @@ pub const BUCKETS: usize = 256;
 /// Most shards: six bits leave a quarter of a million sessions to each.
 pub const SHARDS_MAX: u16 = 64;
 
+/// Bits that name the shard among so many.
+pub const fn bits(shards: u16) -> u32 {
+    (shards as u32).next_power_of_two().trailing_zeros()
+}
+
+/// Sessions of one shard among so many that a receiver index can tell apart.
+pub const fn slots_max(shards: u16) -> u32 {
+    1 << (INDEX_BITS - bits(shards))
+}
+
 /// How a router's state is split among its shards; the same in all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Partition {
@@ -35,8 +45,7 @@ impl Partition {
     /// If `shards` is zero or above [`SHARDS_MAX`].
     pub const fn new(shards: u16, seed: [u64; 2], self_id: &PeerId) -> Self {
         assert!(shards >= 1 && shards <= SHARDS_MAX, "1 to SHARDS_MAX shards");
-        let bits = (shards as u32).next_power_of_two().trailing_zeros();
-        Self { shards, bits, homes: Keyed::new(seed), self_top: self_id.0[0] }
+        Self { shards, bits: bits(shards), homes: Keyed::new(seed), self_top: self_id.0[0] }
     }
 
     /// Everything in one shard.
@@ -54,7 +63,8 @@ impl Partition {
         self.bits
     }
 
-    /// Sessions that a shard's part of a receiver index can tell apart.
+    /// Sessions of a shard that its part of a receiver index can tell apart.
+    #[inline]
     pub const fn slots_max(&self) -> u32 {
         1 << (INDEX_BITS - self.bits)
     }

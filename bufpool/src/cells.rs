@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-/// The writer's end: cells in a file, or private when there is none. There is
-/// one writer by construction: every `Cells` made its own memory.
+/// The writer's end: cells in a file, or private when there is none. Every `Cells` made its own
+/// memory or was told that the one who made it is gone, so there is one writer.
 #[derive(Debug)]
 pub struct Cells {
     map: Map,
@@ -51,6 +51,22 @@ impl Cells {
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         std::fs::rename(&fresh, path)?;
         Ok(Self { map: Map { map, len } })
+    }
+
+    /// The cells of the file that a writer who is gone left at `path`, from zero again: readers who
+    /// mapped it go on reading.
+    ///
+    /// # Errors
+    /// Those of opening and mapping the file; `InvalidData` if it does not hold `len` cells.
+    pub fn take_over(path: &Path, len: usize) -> io::Result<Self> {
+        let bytes = bytes_of(len)?;
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        if file.metadata()?.len() != u64::try_from(bytes).map_err(io::Error::other)? {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let cells = Self { map: Map { map: MmapOptions::new().len(bytes).map_raw(&file)?, len } };
+        (0..len).for_each(|index| cells.store(index, 0));
+        Ok(cells)
     }
 
     /// `len` zeroed cells in anonymous memory.

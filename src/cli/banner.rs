@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::link::Advertised;
-use super::{output, run};
+use super::output;
+use crate::config::Placement;
 use crate::identity::Identity;
-use crate::port::{Achieved, BufferSize};
+use crate::port::{Achieved, BufferSize, Steering};
 
 /// The facts.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub(super) struct Banner {
     pub(super) key_is_new: bool,
     pub(super) listen: SocketAddr,
     pub(super) achieved: Achieved,
+    pub(super) steering: Steering,
+    pub(super) placement: Placement,
     /// For receiving and for sending.
     pub(super) buffers: [BufferSize; 2],
     pub(super) admin: Option<SocketAddr>,
@@ -41,7 +44,8 @@ impl Banner {
         for missing in &self.achieved.missing {
             line("missing", format!("{}: {}", missing.feature.label(), missing.reason));
         }
-        line("steering", format!("{} (one shard)", run::STEERING));
+        line("shards", self.shards_line());
+        line("steering", self.steering.to_string());
         line("metrics", self.metrics_line());
         line("counters", self.directory.display().to_string());
         self.warnings().into_iter().for_each(|warning| line("warning", warning));
@@ -74,6 +78,16 @@ impl Banner {
     fn key_line(&self) -> String {
         let path = self.key_file.display();
         if self.key_is_new { format!("{path} (new: keep a copy)") } else { path.to_string() }
+    }
+
+    fn shards_line(&self) -> String {
+        let Placement { count, cpus } = &self.placement;
+        let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+        match (count, &cpus[..]) {
+            (_, []) => count.to_string(),
+            (_, [cpu]) => format!("{count}, on CPU {cpu}"),
+            (_, cpus) => format!("{count}, on CPUs {}", cpus.join(", ")),
+        }
     }
 
     fn metrics_line(&self) -> String {

@@ -1,11 +1,12 @@
 //! `run`: the router.
 //!
 //! The order decides what an error leaves behind, which is nothing: settings and
-//! key file are read, the ports are bound and the shard is started before a new
+//! key file are read, the ports are bound and the shards are started before a new
 //! identity is written; whatever fails on the way undoes what came before.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,8 +21,9 @@ use crate::config::{Config, Surroundings, key, places};
 use crate::counters::CountersView;
 use crate::counters::text::BuildInfo;
 use crate::identity::Identity;
-use crate::port::{BufferSize, Socket};
-use crate::shard::{self, ShardConfig, StartError};
+use crate::partition;
+use crate::port::{BufferSize, Group, Socket, Steering};
+use crate::shard::{self, Shards, StartError};
 use crate::time::Moment;
 
 use super::banner::Banner;
@@ -40,7 +42,7 @@ pub struct Args {
 
 /// Everything that runs; dropped in this order.
 struct Running {
-    shard: shard::Handle,
+    shards: Shards,
     /// Set when it no longer serves.
     stopping: Arc<AtomicBool>,
     _admin: Option<admin::Handle>,
@@ -70,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         // A full disk behind standard output is no reason not to serve.
         tracing::warn!(%failure, "banner");
     }
-    tracing::info!(listen = %running.shard.local_addr(), "ready");
+    tracing::info!(listen = %running.shards.local_addr(), "ready");
     running.serve(&signals)
 }
 
@@ -97,23 +99,23 @@ fn start(
     // The link is checked first of all: a wrong --host needs no port.
     link::advertise(&who.identity, config.settings().listen, args.host.as_deref())?;
     let listener = config.settings().admin.map(bind_admin).transpose()?;
-    let socket = bind(config)?;
-    let local = socket.local_addr();
-    let buffers = [socket.receive_buffer(), socket.send_buffer()];
+    let Group { sockets, steering } = bind(config)?;
+    let local = sockets[0].local_addr();
+    let buffers = [sockets[0].receive_buffer(), sockets[0].send_buffer()];
     let directory =
         RuntimeDir::take(&places::runtime(surroundings), local.port()).map_err(|error| {
             Failure::new(Exit::CannotCreate, format_args!("runtime directory: {error}"))
         })?;
-    let shard = start_shard(config, socket, who, &directory)?;
-    let facts = Facts { who, local, buffers, listener };
-    match settle(args, config, facts, &shard, &directory) {
+    let shards = start_shards(config, sockets, who, &directory)?;
+    let facts = Facts { who, local, steering, buffers, listener };
+    match settle(args, config, facts, &shards, &directory) {
         Ok((banner, stopping, admin)) => {
-            Ok((Running { shard, stopping, _admin: admin, directory }, banner))
+            Ok((Running { shards, stopping, _admin: admin, directory }, banner))
         }
         Err(failure) => {
-            shard.stop();
+            shards.stop();
             // It fails already, and for another reason.
-            let _ = shard.join();
+            let _ = shards.join();
             Err(failure)
         }
     }
@@ -123,20 +125,21 @@ fn start(
 struct Facts<'a> {
     who: &'a Who,
     local: SocketAddr,
+    steering: Steering,
     buffers: [BufferSize; 2],
     listener: Option<TcpListener>,
 }
 
-/// Everything after the shard has started: the new identity is kept, the router describes
+/// Everything after the shards have started: the new identity is kept, the router describes
 /// itself and shows its counters.
 fn settle(
     args: &Args,
     config: &Config,
     facts: Facts<'_>,
-    shard: &shard::Handle,
+    shards: &Shards,
     directory: &RuntimeDir,
 ) -> Result<(Banner, Arc<AtomicBool>, Option<admin::Handle>), Failure> {
-    let Facts { who, local, buffers, listener } = facts;
+    let Facts { who, local, steering, buffers, listener } = facts;
     if who.new {
         // Only the default place may need its directory made.
         let directories = args.settings.identity.is_none();
@@ -149,7 +152,9 @@ fn settle(
         key_file: config.identity.clone(),
         key_is_new: who.new,
         listen: local,
-        achieved: shard.achieved().clone(),
+        achieved: shards.achieved().clone(),
+        steering,
+        placement: config.placement.clone(),
         buffers,
         admin: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         directory: directory.path().to_owned(),
@@ -160,8 +165,11 @@ fn settle(
     let described = directory.describe(&description);
     described.map_err(|error| Failure::io(directory.path().display(), &error))?;
     let stopping = Arc::new(AtomicBool::new(false));
-    let admin = listener.map(|listener| serve_admin(listener, description, directory, &stopping));
-    let admin = admin.transpose()?;
+    let serve = |listener| {
+        let views = views(config, directory)?;
+        serve_admin(listener, description, views, steering, &stopping)
+    };
+    let admin = listener.map(serve).transpose()?;
     Ok((banner, stopping, admin))
 }
 
@@ -177,11 +185,13 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// lets go of the socket in it, some time after the process is gone.
 const PREDECESSOR: Duration = Duration::from_millis(500);
 
-fn bind(config: &Config) -> Result<Socket, Failure> {
+fn bind(config: &Config) -> Result<Group, Failure> {
     let socket = config.socket();
+    let shards = config.placement.count.into();
+    let bits = partition::bits(config.placement.count);
     let clock = Clock::start();
     let bound = loop {
-        match Socket::bind(&socket) {
+        match Socket::bind_group(&socket, shards, bits, config.steering()) {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && clock.moment().since(Moment::START) < PREDECESSOR =>
@@ -197,35 +207,42 @@ fn bind(config: &Config) -> Result<Socket, Failure> {
     })
 }
 
-fn start_shard(
+fn start_shards(
     config: &Config,
-    socket: Socket,
+    sockets: Vec<Socket>,
     who: &Who,
     directory: &RuntimeDir,
-) -> Result<shard::Handle, Failure> {
+) -> Result<Shards, Failure> {
     let mut cookie_secret = [0; 32];
     getrandom::getrandom(&mut cookie_secret).map_err(|error| {
         Failure::new(Exit::System, format_args!("the system's randomness: {error}"))
     })?;
-    let shard = ShardConfig {
-        shard: 0,
-        cpu: config.settings().cpus.first().copied(),
-        socket,
+    let shards = shard::Config {
+        sockets,
+        cpus: config.placement.cpus.clone(),
         port: config.port(),
         router: config.router(),
         turn_budget: config.settings().turn_budget,
         identity: Arc::clone(&who.identity),
         cookie_secret,
-        counters: Some(directory.counters(0)),
+        counters: counters(config, directory).collect(),
     };
-    shard::spawn(shard).map_err(|error| {
+    shard::spawn(shards).map_err(|error| {
         let exit = match &error {
             StartError::Engine(_) => Exit::Unavailable,
-            StartError::Buffers(_) | StartError::Tables(_) | StartError::Thread(_) => Exit::System,
+            StartError::Buffers(_)
+            | StartError::Tables(_)
+            | StartError::Socket(_)
+            | StartError::Thread(_) => Exit::System,
             StartError::Counters(..) => Exit::CannotCreate,
         };
         Failure::new(exit, error)
     })
+}
+
+/// The counter file of each shard.
+fn counters(config: &Config, directory: &RuntimeDir) -> impl Iterator<Item = PathBuf> {
+    (0..config.placement.count).map(|shard| directory.counters(shard.into()))
 }
 
 /// What the router says of itself to whoever looks; never anything secret.
@@ -241,28 +258,33 @@ fn describe(config: &Config, banner: &Banner) -> Value {
         "wireguard_key": output::base64(&banner.identity.wg_key().0),
         "link": banner.advertised.link.to_string(),
         "admin": banner.admin.map(|admin| admin.to_string()),
-        "shards": 1,
-        "steering": STEERING,
+        "shards": banner.placement.count,
+        "cpus": banner.placement.cpus,
+        "steering": banner.steering.label(),
         "settings": settings,
         "warnings": banner.warnings(),
     })
 }
 
-/// How datagrams find their shard; there is one.
-pub(super) const STEERING: &str = "none";
+fn views(config: &Config, directory: &RuntimeDir) -> Result<Vec<CountersView>, Failure> {
+    let open = |path: PathBuf| {
+        CountersView::open(&path)
+            .map_err(|error| Failure::new(Exit::Io, format_args!("{}: {error}", path.display())))
+    };
+    counters(config, directory).map(open).collect()
+}
 
 fn serve_admin(
     listener: TcpListener,
     description: Value,
-    directory: &RuntimeDir,
+    views: Vec<CountersView>,
+    steering: Steering,
     stopping: &Arc<AtomicBool>,
 ) -> Result<admin::Handle, Failure> {
-    let path = directory.counters(0);
-    let view = CountersView::open(&path)
-        .map_err(|error| Failure::new(Exit::Io, format_args!("{}: {error}", path.display())))?;
+    let version = env!("CARGO_PKG_VERSION").into();
     let pages = Pages {
-        shards: vec![view],
-        build: BuildInfo { version: env!("CARGO_PKG_VERSION").into(), steering: STEERING.into() },
+        shards: views,
+        build: BuildInfo { version, steering: steering.label().into() },
         description,
         stopping: Arc::clone(stopping),
         clock: Clock::start(),
@@ -272,9 +294,9 @@ fn serve_admin(
 }
 
 impl Running {
-    /// Waits for a signal, or for the shard to break.
+    /// Waits for a signal, or for a shard to break.
     fn serve(mut self, signals: &Signals) -> Result<(), Failure> {
-        while self.shard.is_alive() {
+        while self.shards.are_alive() {
             match signals.wait() {
                 Some(Signal::Stop(name)) => {
                     tracing::info!(signal = name, "stopping");
@@ -287,8 +309,8 @@ impl Running {
             }
         }
         self.stopping.store(true, Ordering::Relaxed);
-        self.shard.stop();
-        conclude(self.shard.join(), &mut self.directory)
+        self.shards.stop();
+        conclude(self.shards.join(), &mut self.directory)
     }
 }
 
@@ -296,7 +318,7 @@ impl Running {
 fn conclude(ended: io::Result<()>, directory: &mut RuntimeDir) -> Result<(), Failure> {
     ended.map_err(|error| {
         directory.keep();
-        let message = format!("the shard broke: {error}");
+        let message = format!("a shard broke: {error}");
         Failure::new(Exit::Software, message)
             .hint(format_args!("its counters stay in {}", directory.path().display()))
     })

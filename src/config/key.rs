@@ -230,8 +230,9 @@ mod tests {
     fn an_identity_survives_its_file() {
         let place = Directory::new("identity");
         let (directory, identity) = (place.0.clone(), place.0.join("identity.key"));
-        let config = Config { values: tuning::Values::default(), directory, identity };
-        let surroundings = Surroundings { variables: Vec::new(), user: user() };
+        let placement = crate::config::Placement { count: 1, cpus: Vec::new() };
+        let config = Config { values: tuning::Values::default(), directory, identity, placement };
+        let surroundings = Surroundings { user: user(), ..Surroundings::default() };
         assert!(load(&config, &surroundings).unwrap().is_none());
         let made = generate().unwrap();
         create(&config.identity, &made, false).unwrap();

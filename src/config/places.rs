@@ -61,7 +61,7 @@ mod tests {
 
     fn with(user: u32, variables: &[(&str, &str)]) -> Surroundings {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Surroundings { variables, user }
+        Surroundings { variables, user, cpus: Vec::new() }
     }
 
     #[test]

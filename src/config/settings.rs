@@ -21,8 +21,6 @@ pub enum LogFormat {
 pub struct Settings {
     /// Address to serve.
     pub listen: SocketAddr,
-    /// CPUs to pin shards to, in order; none leaves it to the scheduler.
-    pub cpus: Vec<usize>,
     /// `shards/turn_budget_us`.
     pub turn_budget: Duration,
     /// Address of the admin listener.
@@ -35,10 +33,8 @@ pub struct Settings {
 
 impl From<&Values> for Settings {
     fn from(values: &Values) -> Self {
-        let cpus = values.cpus(Name::ShardsCpus).unwrap_or_default();
         Self {
             listen: values.address(Name::UdpListen).expect("udp/listen cannot be off"),
-            cpus: cpus.iter().map(|cpu| usize::from(*cpu)).collect(),
             turn_budget: values.time(Name::ShardsTurnBudget),
             admin: values.address(Name::AdminListen),
             log_level: values.choice(Name::LogLevel),

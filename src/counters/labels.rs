@@ -1,5 +1,6 @@
 //! The bounded sets of label values. Never a peer, never an address.
 
+use super::mail;
 use crate::drops::Drop;
 use crate::identity;
 use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
@@ -31,6 +32,8 @@ pub enum Axis {
     Binding,
     /// What a socket refuses.
     SocketError,
+    /// Why a message between shards was dropped.
+    MailDrop,
     /// Kinds of buffers.
     Pool,
     /// What the table did with a peer.
@@ -91,9 +94,12 @@ impl Axis {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Class => "class",
-            Self::Reason | Self::QueueDrop | Self::Policed | Self::Binding | Self::Missing => {
-                "reason"
-            }
+            Self::Reason
+            | Self::QueueDrop
+            | Self::Policed
+            | Self::Binding
+            | Self::MailDrop
+            | Self::Missing => "reason",
             Self::Type => "type",
             Self::Code => "code",
             Self::Handshake | Self::Decrypt | Self::Insert => "result",
@@ -117,6 +123,7 @@ impl Axis {
             Self::Policed => POLICED.len(),
             Self::Type => Kind::ALL.len() + 1,
             Self::Code => Code::ALL.len(),
+            Self::MailDrop => mail::Reason::ALL.len(),
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
             Self::Direction => DIRECTIONS.len(),
@@ -150,6 +157,7 @@ impl Axis {
             Self::Direction => DIRECTIONS[index],
             Self::Binding => identity::Refused::ALL[index].label(),
             Self::SocketError => ErrorKind::ALL[index].label(),
+            Self::MailDrop => mail::Reason::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],
             Self::Io => IO[index].1,

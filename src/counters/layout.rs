@@ -121,6 +121,7 @@ metrics! {
     // Life.
     Started = "molia_shard_start_timestamp_seconds" Type::Gauge(Scale::Milli), [], "When the shard started.";
     Heartbeat = "molia_shard_heartbeat_timestamp_seconds" Type::Gauge(Scale::Milli), [], "When the shard last began a turn.";
+    Restarts = "molia_shard_restarts_total" COUNTER, [], "Times the shard panicked and began again, with empty tables and all its other counters from zero.";
     Busy = "molia_shard_busy_seconds_total" Type::Counter(Scale::Nano), [], "Time in turns, without the waiting.";
     Turns = "molia_shard_turns_total" COUNTER, [], "Turns of the loop.";
     TurnsCut = "molia_shard_turns_cut_total" COUNTER, [], "Turns that left datagrams to the next one: their time was over, or the socket had no room for control answers.";
@@ -185,6 +186,17 @@ metrics! {
     Sent = "molia_message_sent_total" COUNTER, [Type], "Messages sealed and handed to the port.";
     Errors = "molia_message_errors_sent_total" COUNTER, [Code], "ERROR answers sent.";
     BindingRefused = "molia_binding_refused_total" COUNTER, [Binding], "Identity bindings in NEGOTIATE that do not hold; answered with ERROR unauthorized.";
+    // Between shards.
+    MailDepth = "molia_mailbox_depth" GAUGE, [Class], "Messages to other shards that wait here for room.";
+    MailHighWater = "molia_mailbox_depth_max" GAUGE, [Class], "Most messages that ever waited here.";
+    MailOffered = "molia_mailbox_offered_messages_total" COUNTER, [Class], "Messages to other shards: enqueued, coalesced, or refused.";
+    MailEnqueued = "molia_mailbox_enqueued_messages_total" COUNTER, [Class], "Messages that were accepted: sent, waiting, evicted or shed.";
+    MailCoalesced = "molia_mailbox_coalesced_messages_total" COUNTER, [Class], "Messages that took the place of an older one with their key.";
+    MailSent = "molia_mailbox_sent_messages_total" COUNTER, [Class], "Messages handed to other shards.";
+    MailReceived = "molia_mailbox_received_messages_total" COUNTER, [Class], "Messages taken from other shards.";
+    MailDropped = "molia_mailbox_dropped_messages_total" COUNTER, [Class, MailDrop], "Messages to other shards dropped: refused (duplicate, queue_full, control_full), or later (evicted, shed).";
+    MailWakes = "molia_mailbox_wakes_total" COUNTER, [], "Times another shard was woken.";
+    MailAlarms = "molia_mailbox_alarms_total" COUNTER, [], "Control messages that had to wait: another shard does not keep up.";
     // Overlay.
     Peers = "molia_overlay_peers" GAUGE, [], "Peers in the routing table.";
     Buckets = "molia_overlay_buckets" GAUGE, [], "Buckets of the routing table.";

@@ -1,14 +1,15 @@
 //! The routing table as other shards see it: read-only snapshots, one for each prefix bucket.
 //!
 //! A shard's [`Table`] holds the peers whose ids it owns. What changed in it is
-//! published, a prefix bucket at a time and at most every [`INTERVAL`] for each, to
+//! published at once, a prefix bucket at a time and at most every [`INTERVAL`] for each, to
 //! all other shards, which answer lookups from their own table and these snapshots
 //! without asking anybody. A snapshot is never written to: it is replaced.
 //!
 //! Invariants: the peers of a snapshot are sorted by id and all belong to its
 //! bucket; a bucket is published once by its due time however often it changed.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::net::Scope;
 use crate::partition::BUCKETS;
 use crate::time::Moment;
 
-/// Least time between two snapshots of a bucket, and most time until a change is published.
+/// Least time between two snapshots of a bucket, and so the most until a change is published.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A set of prefix buckets.
@@ -194,14 +195,21 @@ impl Others {
 #[derive(Debug)]
 pub struct Publisher {
     /// By due time, the earliest first; each bucket at most once.
-    due: VecDeque<(Moment, u8)>,
+    due: BinaryHeap<Reverse<(Moment, u8)>>,
     waiting: BucketSet,
+    /// Before when a bucket is not to be published again.
+    rests: Box<[Moment]>,
     epoch: u64,
 }
 
 impl Default for Publisher {
     fn default() -> Self {
-        Self { due: VecDeque::with_capacity(BUCKETS), waiting: BucketSet::EMPTY, epoch: 0 }
+        Self {
+            due: BinaryHeap::with_capacity(BUCKETS),
+            waiting: BucketSet::EMPTY,
+            rests: vec![Moment::START; BUCKETS].into_boxed_slice(),
+            epoch: 0,
+        }
     }
 }
 
@@ -212,20 +220,21 @@ impl Publisher {
             return;
         }
         for bucket in buckets.iter().filter(|bucket| !self.waiting.has(*bucket)) {
-            self.due.push_back((now + INTERVAL, bucket));
+            self.due.push(Reverse((now.max(self.rests[usize::from(bucket)]), bucket)));
         }
         buckets.iter().for_each(|bucket| self.waiting.add(bucket));
     }
 
     /// When the next one is due.
     pub fn next_deadline(&self) -> Moment {
-        self.due.front().map_or(Moment::NEVER, |(at, _)| *at)
+        self.due.peek().map_or(Moment::NEVER, |Reverse((at, _))| *at)
     }
 
     /// The next snapshot that is due by `now`.
     pub fn publish(&mut self, now: Moment, table: &Table) -> Option<Arc<Snapshot>> {
-        let (_, bucket) = (self.next_deadline() <= now).then(|| self.due.pop_front())??;
+        let Reverse((_, bucket)) = (self.next_deadline() <= now).then(|| self.due.pop())??;
         self.waiting.remove(bucket);
+        self.rests[usize::from(bucket)] = now + INTERVAL;
         self.epoch += 1;
         Some(Arc::new(Snapshot::of(table, bucket, self.epoch)))
     }

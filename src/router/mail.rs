@@ -103,7 +103,9 @@ struct Letter {
     payload_bytes: usize,
 }
 
-/// Letters that one receive slot or one poll can lead to, with room to spare.
+/// Letters with which a poll stops and leaves the rest to the next one.
+const POLL_LETTERS: usize = 512;
+/// Those, snapshots for all other shards, and what a full receive slot leads to, with room to spare.
 const LETTERS_MAX: usize = 4096;
 /// A slot full of datagrams that belong elsewhere, and as much again.
 const PAYLOADS_MAX: usize = 2 * limits::RX_SLOT_BYTES;
@@ -118,15 +120,21 @@ impl Tray {
         }
     }
 
-    /// Whether there was room; without, whoever drives the router does not take its mail away.
-    pub(super) fn post(&mut self, to: u16, mail: Mail, payload: &[u8]) -> bool {
+    /// Adds a letter.
+    ///
+    /// # Panics
+    /// If nobody takes the mail away.
+    pub(super) fn post(&mut self, to: u16, mail: Mail, payload: &[u8]) {
         let room =
             self.letters.len() < LETTERS_MAX && self.payloads.len() + payload.len() <= PAYLOADS_MAX;
-        if room {
-            self.payloads.extend_from_slice(payload);
-            self.letters.push_back(Letter { to, mail, payload_bytes: payload.len() });
-        }
-        room
+        assert!(room, "whoever drives a router takes its mail away after each call");
+        self.payloads.extend_from_slice(payload);
+        self.letters.push_back(Letter { to, mail, payload_bytes: payload.len() });
+    }
+
+    /// Whether a poll may go on.
+    pub(super) fn is_light(&self) -> bool {
+        self.letters.len() < POLL_LETTERS
     }
 }
 
@@ -184,7 +192,7 @@ impl<T: Tunnel> Router<T> {
             }
             Mail::Ask(id, session) => {
                 if !self.ask_liveness(now, session) {
-                    self.post(from, Mail::Unasked(id), &[]);
+                    self.tray.post(from, Mail::Unasked(id), &[]);
                 }
             }
             Mail::Unasked(id) => self.table.unasked(&id),
@@ -201,18 +209,10 @@ impl<T: Tunnel> Router<T> {
         self.scratch = scratch;
     }
 
-    pub(super) fn post(&mut self, to: u16, mail: Mail, payload: &[u8]) {
-        if !self.tray.post(to, mail, payload) {
-            self.outbox.counters.drop(Drop::MailFull);
-        }
-    }
-
     /// Tells every other shard.
     pub(super) fn post_all(&mut self, mail: &Mail) {
         for to in (0..self.partition.shards()).filter(|to| *to != self.shard) {
-            if !self.tray.post(to, mail.clone(), &[]) {
-                self.outbox.counters.drop(Drop::MailFull);
-            }
+            self.tray.post(to, mail.clone(), &[]);
         }
     }
 }

@@ -281,24 +281,24 @@ impl<T: Tunnel> Router<T> {
             }
             Opened::Elsewhere(shard) if bytes.len() <= limits::MAIL_BYTES_MAX => {
                 self.outbox.counters.forwarded_datagram();
-                self.post(shard, Mail::Datagram(*path), bytes);
+                self.tray.post(shard, Mail::Datagram(*path), bytes);
             }
             Opened::Elsewhere(_) => self.outbox.counters.drop(Drop::BadLength),
-            Opened::Move(moved) => self.post(moved.home, Mail::Initiation(moved), bytes),
+            Opened::Move(moved) => self.tray.post(moved.home, Mail::Initiation(moved), bytes),
         }
     }
 
     /// Does what is due by now: deferred handshakes, keepalives, challenges, expiry.
     pub fn poll(&mut self, now: Now, outlet: &mut impl Outlet) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        while let Some(event) = self.sessions.poll(now, &mut scratch) {
+        while self.tray.is_light()
+            && let Some(event) = self.sessions.poll(now, &mut scratch)
+        {
             match event {
                 Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, outlet),
                 Event::Ended(session, _) => self.session_ended(session),
                 Event::Move(moved, initiation) => {
-                    if !self.tray.post(moved.home, Mail::Initiation(moved), initiation) {
-                        self.outbox.counters.drop(Drop::MailFull);
-                    }
+                    self.tray.post(moved.home, Mail::Initiation(moved), initiation);
                 }
                 Event::Dropped(reason) => self.outbox.counters.drop(reason),
             }

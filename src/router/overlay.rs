@@ -39,7 +39,7 @@ impl<T: Tunnel> Router<T> {
             return self.enlist(now, entry);
         }
         let Entry { id, prefix, scope, encoded, .. } = entry;
-        self.post(owner, Mail::List { id, session, prefix, scope }, &encoded);
+        self.tray.post(owner, Mail::List { id, session, prefix, scope }, &encoded);
     }
 
     /// Lists a peer whose id this shard owns, whosever session it has.
@@ -48,7 +48,7 @@ impl<T: Tunnel> Router<T> {
         self.outbox.counters.inserted(outcome);
         let Inserted::Pinging { home, peer } = outcome else { return };
         if home.shard != self.shard && home.shard < self.partition.shards() {
-            self.post(home.shard, Mail::Ask(peer, home.session), &[]);
+            self.tray.post(home.shard, Mail::Ask(peer, home.session), &[]);
         } else if !self.ask_liveness(now, home.session) {
             self.table.unasked(&peer);
         }
@@ -114,8 +114,8 @@ impl<T: Tunnel> Router<T> {
                 owner if owner == self.shard => {
                     self.table.seen(&id, now.at);
                 }
-                owner if asked => self.post(owner, Mail::Answered(id), &[]),
-                owner => self.post(owner, Mail::Seen(id), &[]),
+                owner if asked => self.tray.post(owner, Mail::Answered(id), &[]),
+                owner => self.tray.post(owner, Mail::Seen(id), &[]),
             }
         }
     }
@@ -134,7 +134,7 @@ impl<T: Tunnel> Router<T> {
             owner if owner == shard => {
                 self.table.session_ended(&id, HomeRef { shard, session });
             }
-            owner => self.post(owner, Mail::Gone(id, session), &[]),
+            owner => self.tray.post(owner, Mail::Gone(id, session), &[]),
         }
     }
 
@@ -145,7 +145,9 @@ impl<T: Tunnel> Router<T> {
                 TableEvent::Added { .. } => {}
             }
         }
-        while let Some(slot) = self.identity_ends.pop(now.at) {
+        while self.tray.is_light()
+            && let Some(slot) = self.identity_ends.pop(now.at)
+        {
             if let Some(session) = self.peers.tenant(slot)
                 && self.identified(now, session)
                 && let Some(bound) = self.peers.at(session).identity

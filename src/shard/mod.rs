@@ -1,10 +1,11 @@
-//! A shard: one thread that owns a socket, its engine and a router; pinned if `shards/cpus` names
-//! a CPU for it.
+//! A shard: one pinned thread that owns a socket, its engine and a router, and shares nothing but a
+//! [`mailbox`] with the others.
 //!
 //! `Shard::turn` is the whole loop on one page. Nothing in it blocks but the
 //! wait for datagrams, nothing allocates per datagram, and whatever a peer sends
 //! is answered or counted. Only a port that cannot be repaired ends it.
 
+mod life;
 pub mod mailbox;
 mod spawn;
 
@@ -15,11 +16,12 @@ use std::time::Duration;
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::net::{Datagram, Outlet, Transmit};
 use crate::port::{AnyPort, Port, Stats};
-use crate::router::Router;
+use crate::router::{Mail, Router};
 use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
 
-pub use spawn::{Control, Handle, PortConfig, ShardConfig, StartError, spawn, spawn_prepared};
+use mailbox::{Mailbox, PAYLOAD_MAX, Received};
+pub use spawn::{Config, Control, PortConfig, Shards, StartError, spawn, spawn_prepared};
 
 /// Longest wait, so that heartbeat and load stay fresh when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(500);
@@ -30,10 +32,14 @@ const CHECK_DATAGRAMS: usize = 16;
 /// Time over which the load is averaged.
 const LOAD_WINDOW: Duration = Duration::from_secs(1);
 
-/// Everything one shard owns.
-struct Shard {
+/// Letters of other shards that one turn handles.
+const MAIL_BATCH: usize = 256;
+
+/// Everything one shard owns, and its mailbox, which outlives it.
+struct Shard<'m> {
     port: AnyPort,
     router: Router<WireGuard>,
+    mailbox: &'m mut Mailbox<Mail>,
     clock: Clock,
     control: Arc<Control>,
     /// What came and is not handled yet; reserved once.
@@ -50,7 +56,7 @@ struct Shard {
     stale: bool,
 }
 
-impl Shard {
+impl Shard<'_> {
     fn run(mut self) -> io::Result<()> {
         while !self.control.stopping() {
             self.turn()?;
@@ -61,23 +67,28 @@ impl Shard {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        // 1. Submit what waits and sleep until a datagram, room, a wake or the next deadline.
+        // 1. Submit what waits and sleep until a datagram, room, mail or the next deadline.
         let wait = self.wait();
+        let wait = if self.mailbox.sleep() { wait } else { Duration::ZERO };
         self.port.turn(wait, &mut self.received)?;
+        self.mailbox.awake();
 
         // 2. One reading of the clocks serves the whole turn.
         let now = self.clock.now();
 
-        // 3. Handle what came.
+        // 3. Handle what came, from peers and from other shards.
         self.handle(now);
+        self.read_mail(now);
 
         // 4. Do what time alone brings about.
         if self.router.next_deadline() <= now.at {
             self.router.poll(now, &mut ToPort { port: &mut self.port });
         }
 
-        // 5. Hand the batch to the kernel.
+        // 5. Hand the batch to the kernel, and what is for other shards to them.
         self.port.flush();
+        post(now, &mut self.router, self.mailbox);
+        self.mailbox.flush();
 
         // 6. Account for the turn.
         let busy = self.load.add(now.at, self.clock.moment());
@@ -109,7 +120,7 @@ impl Shard {
     /// have no place; the rest then holds its receive slots, and without free ones the port
     /// receives nothing more: the kernel drops what is too much.
     fn handle(&mut self, now: Now) {
-        let Self { port, router, clock, received, left, .. } = self;
+        let Self { port, router, mailbox, clock, received, left, .. } = self;
         let mut outlet = ToPort { port };
         // There may be room for what waited.
         router.transmit(now, &mut outlet);
@@ -118,6 +129,7 @@ impl Shard {
             since_check += datagram.segments().len();
             left.extend(router.receive(now, datagram, &mut outlet));
             router.transmit(now, &mut outlet);
+            post(now, router, mailbox);
             if !left.is_empty() {
                 break;
             }
@@ -135,6 +147,21 @@ impl Shard {
         }
     }
 
+    /// Handles what other shards sent, a bounded number of letters; the rest keeps its place.
+    fn read_mail(&mut self, now: Now) {
+        let Self { port, router, mailbox, .. } = self;
+        let mut outlet = ToPort { port };
+        let mut payload = [0; PAYLOAD_MAX];
+        for _ in 0..MAIL_BATCH {
+            if router.is_stalled(outlet.room()) {
+                break;
+            }
+            let Some(Received { from, mail, len, .. }) = mailbox.next(&mut payload) else { break };
+            router.deliver(now, from, mail, &payload[..len], &mut outlet);
+            router.transmit(now, &mut outlet);
+        }
+    }
+
     fn publish(&mut self, now: Now) {
         (self.published_at, self.stale) = (now.at, false);
         self.router.set_load(self.load.permille);
@@ -143,10 +170,19 @@ impl Shard {
         let counters = self.router.counters();
         counters.socket(self.port.stats());
         counters.port(self.port.achieved());
+        counters.mailbox(self.mailbox.stats());
         let socket = self.port.socket();
         let [receive, send] = [socket.receive_buffer(), socket.send_buffer()];
         counters.socket_buffers(receive.effective_bytes as u64, send.effective_bytes as u64);
     }
+}
+
+/// Puts what the router has to tell other shards into the mailbox, which counts what it drops.
+#[inline]
+fn post(now: Now, router: &mut Router<WireGuard>, mailbox: &mut Mailbox<Mail>) {
+    router.take_mail(now, |to, mail, payload| {
+        let _ = mailbox.post(to, mail.class(), mail.key(), mail, payload);
+    });
 }
 
 /// The way from the router to the port.

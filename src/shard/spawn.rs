@@ -1,4 +1,4 @@
-//! Starting a shard on its thread, and the handle to it.
+//! Starting the shards of a router, each on its thread, and the handle to them.
 
 use std::fmt;
 use std::io;
@@ -6,25 +6,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bufpool::{Hugepages, Pool, PoolConfig};
+use bufpool::Hugepages;
 
-use super::{Load, Shard};
-use crate::clock::Clock;
-use crate::counters::Counters;
+use super::life::{self, Seat};
+use super::mailbox;
 use crate::identity::Identity;
-use crate::limits;
-use crate::port::{Achieved, AnyPort, EngineChoice, EngineConfig, Port, Reason, Socket, Waker};
+use crate::partition::Partition;
+use crate::port::{Achieved, EngineChoice, EngineConfig, Reason, Socket, Waker};
 use crate::router::{self, Router};
-use crate::time::{Moment, Now};
-use crate::tunnel::Secrets;
+use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
-
-/// For what is not a table: stacks, the admin listener, the first sessions.
-const SPARE_BYTES: usize = 16 << 20;
 
 /// The port of a shard.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,18 +34,16 @@ pub struct PortConfig {
     pub hugepages: Hugepages,
 }
 
-/// What a shard is made of. The socket is bound already, so that a port in use is found out
-/// before anything else is touched.
-pub struct ShardConfig {
-    /// Number of the shard.
-    pub shard: u16,
-    /// CPU to pin the thread to; `None` lets the scheduler choose.
-    pub cpu: Option<usize>,
-    /// Where datagrams come and go.
-    pub socket: Socket,
-    /// Engine, offloads and receive slots.
+/// What the shards of a router are made of. The sockets are bound already, so that a port in use
+/// is found out before anything else is touched.
+pub struct Config {
+    /// Where datagrams come and go: one socket for each shard, in the order of their numbers.
+    pub sockets: Vec<Socket>,
+    /// CPUs to pin the shards' threads to, in order; the scheduler chooses for those without.
+    pub cpus: Vec<usize>,
+    /// Engine, offloads and receive slots of each.
     pub port: PortConfig,
-    /// The router's settings.
+    /// The router's settings; which shard of how many is filled in.
     pub router: router::Config,
     /// Time after which a turn sends what it has and leaves the rest to the next one.
     pub turn_budget: Duration,
@@ -58,8 +51,8 @@ pub struct ShardConfig {
     pub identity: Arc<Identity>,
     /// Key of the handshake cookies, the same in all shards.
     pub cookie_secret: [u8; 32],
-    /// File that the counters live in; `None` keeps them private.
-    pub counters: Option<PathBuf>,
+    /// Files that the counters live in, in the shards' order; those without keep them private.
+    pub counters: Vec<PathBuf>,
 }
 
 /// Why a shard did not start.
@@ -73,6 +66,8 @@ pub enum StartError {
     Tables(usize),
     /// The counter file could not be made.
     Counters(PathBuf, io::Error),
+    /// A handle of the socket could not be had.
+    Socket(io::Error),
     /// The system gave no thread.
     Thread(io::Error),
 }
@@ -84,11 +79,12 @@ impl fmt::Display for StartError {
             Self::Buffers(error) => write!(f, "cannot map the packet buffers: {error}"),
             Self::Tables(bytes) => write!(
                 f,
-                "no memory for the tables, {} MiB: wireguard/sessions_max, overlay/entries_max and \
-                 admission/table_entries set their size",
+                "no memory for the tables, {} MiB: wireguard/sessions_max, overlay/entries_max, \
+                 admission/table_entries and shards/count set their size",
                 bytes >> 20
             ),
             Self::Counters(path, error) => write!(f, "counter file {}: {error}", path.display()),
+            Self::Socket(error) => write!(f, "cannot use the socket: {error}"),
             Self::Thread(error) => write!(f, "cannot start the shard's thread: {error}"),
         }
     }
@@ -100,6 +96,7 @@ impl std::error::Error for StartError {}
 #[derive(Debug, Default)]
 pub struct Control {
     stop: AtomicBool,
+    panic: AtomicBool,
     /// Questions for the CPU time so far, and those answered.
     asked: AtomicU64,
     answered: AtomicU64,
@@ -111,44 +108,43 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Answers a waiting question; reads `cpu_ns` only if there is one.
+    /// Answers what is waiting; reads `cpu_ns` only if somebody asks for it.
+    ///
+    /// # Panics
+    /// If that is what was asked for.
     pub(super) fn answer(&self, cpu_ns: impl FnOnce() -> u64) {
         let asked = self.asked.load(Ordering::Acquire);
         if asked != self.answered.load(Ordering::Relaxed) {
             self.cpu_ns.store(cpu_ns(), Ordering::Relaxed);
             self.answered.store(asked, Ordering::Release);
         }
+        let panic = self.panic.load(Ordering::Relaxed) && self.panic.swap(false, Ordering::Relaxed);
+        assert!(!panic, "somebody wants to see a shard panic");
     }
 }
 
-/// A running shard.
+/// The running shards of a router.
 #[derive(Debug)]
-pub struct Handle {
+pub struct Shards {
+    handles: Vec<Handle>,
+    local_addr: SocketAddr,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Handle {
     thread: JoinHandle<io::Result<()>>,
     control: Arc<Control>,
     waker: Waker,
-    local_addr: SocketAddr,
     achieved: Achieved,
 }
 
 impl Handle {
-    /// The address it serves.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
-    }
-
-    /// The engine and offloads it started with.
-    pub fn achieved(&self) -> &Achieved {
-        &self.achieved
-    }
-
-    /// Whether its thread runs.
-    pub fn is_alive(&self) -> bool {
+    fn is_alive(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    /// CPU time its thread has used, in nanoseconds, kernel time included.
-    pub fn cpu_ns(&self) -> u64 {
+    fn cpu_ns(&self) -> u64 {
         let asked = self.control.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.waker.wake();
         while self.control.answered.load(Ordering::Acquire) < asked && self.is_alive() {
@@ -156,128 +152,129 @@ impl Handle {
         }
         self.control.cpu_ns.load(Ordering::Relaxed)
     }
+}
 
-    /// Asks it to end; returns at once.
-    pub fn stop(&self) {
-        self.control.stop.store(true, Ordering::Relaxed);
-        self.waker.wake();
+impl Shards {
+    /// The address they serve.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
     }
 
-    /// Waits for its end. An error is a port that broke for good, or a panic.
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// The engine and offloads that the first one started with; all are made alike.
+    pub fn achieved(&self) -> &Achieved {
+        &self.handles[0].achieved
+    }
+
+    /// Whether all their threads run.
+    pub fn are_alive(&self) -> bool {
+        self.handles.iter().all(Handle::is_alive)
+    }
+
+    /// CPU time their threads have used so far, in nanoseconds, kernel time included.
+    pub fn cpu_ns(&self) -> u64 {
+        self.handles.iter().map(Handle::cpu_ns).sum()
+    }
+
+    /// Makes a shard panic, as a bug of ours would: it loses its state and begins again.
+    #[doc(hidden)]
+    pub fn panic(&self, shard: usize) {
+        self.handles[shard].control.panic.store(true, Ordering::Relaxed);
+        self.handles[shard].waker.wake();
+    }
+
+    /// Asks all of them to end; returns at once.
+    pub fn stop(&self) {
+        for Handle { control, waker, .. } in &self.handles {
+            control.stop.store(true, Ordering::Relaxed);
+            waker.wake();
+        }
+    }
+
+    /// Waits for their end. An error is a port that broke for good, or a panic at the very start.
     ///
     /// # Errors
-    /// What ended the loop.
+    /// What ended the first of the loops that failed.
     pub fn join(self) -> io::Result<()> {
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the shard panicked")))
+        let ends = self.handles.into_iter().map(|handle| {
+            let panicked = || Err(io::Error::other("the shard panicked"));
+            handle.thread.join().unwrap_or_else(|_| panicked())
+        });
+        ends.collect::<Vec<_>>().into_iter().collect()
     }
 }
 
-/// Starts a shard and waits until it serves.
+/// Starts the shards and waits until all serve.
 ///
 /// # Errors
-/// What it lacked; nothing is left behind.
-pub fn spawn(config: ShardConfig) -> Result<Handle, StartError> {
+/// What one of them lacked; nothing is left behind.
+pub fn spawn(config: Config) -> Result<Shards, StartError> {
     spawn_prepared(config, |_, _| {})
 }
 
-/// As [`spawn`]; before it serves, the shard's thread hands its router to `prepare`.
+/// As [`spawn`]; before it serves, each shard's thread hands its router to `prepare`.
 ///
 /// # Errors
-/// What it lacked; nothing is left behind.
+/// What one of them lacked; nothing is left behind.
+///
+/// # Panics
+/// If there is no socket, or more than there can be shards.
 pub fn spawn_prepared(
-    config: ShardConfig,
-    prepare: impl FnOnce(Now, &mut Router<WireGuard>) + Send + 'static,
-) -> Result<Handle, StartError> {
-    let (local_addr, waker) = (config.socket.local_addr(), config.socket.waker());
-    let control = Arc::new(Control::default());
+    config: Config,
+    prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
+) -> Result<Shards, StartError> {
+    let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, counters } =
+        config;
+    let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+    router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
+    let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();
+    let mailboxes = mailbox::mesh(&mailbox::Config::default(), wakers);
+    let prepare: Arc<life::Prepare> = Arc::new(prepare);
+    let local_addr = sockets[0].local_addr();
+    let mut shards = Shards { handles: Vec::with_capacity(sockets.len()), local_addr };
+    let (mut cpus, mut counters) = (cpus.into_iter(), counters.into_iter());
+    for ((shard, socket), mailbox) in (0..).zip(sockets).zip(mailboxes) {
+        router.tunnel.shard = shard;
+        let seat = Seat {
+            shard,
+            cpu: cpus.next(),
+            socket,
+            mailbox,
+            port,
+            router: router.clone(),
+            turn_budget,
+            identity: Arc::clone(&identity),
+            cookie_secret,
+            counters: counters.next(),
+            control: Arc::default(),
+        };
+        match start(seat, &prepare) {
+            Ok(handle) => shards.handles.push(handle),
+            Err(error) => {
+                shards.stop();
+                // It fails already, and for another reason.
+                let _ = shards.join();
+                return Err(error);
+            }
+        }
+    }
+    Ok(shards)
+}
+
+fn start(seat: Seat, prepare: &Arc<life::Prepare>) -> Result<Handle, StartError> {
+    let (control, waker) = (Arc::clone(&seat.control), seat.socket.waker());
     let (ready, started) = sync_channel(1);
-    let name = format!("shard-{}", config.shard);
-    let thread = {
-        let control = Arc::clone(&control);
-        thread::Builder::new().name(name).spawn(move || main(config, prepare, control, &ready))
-    };
+    let prepare = Arc::clone(prepare);
+    let thread = thread::Builder::new().name(format!("shard-{}", seat.shard));
+    let thread = thread.spawn(move || life::lead(seat, &*prepare, &ready));
     let thread = thread.map_err(StartError::Thread)?;
     match started.recv() {
-        Ok(Ok(achieved)) => Ok(Handle { thread, control, waker, local_addr, achieved }),
+        Ok(Ok(achieved)) => Ok(Handle { thread, control, waker, achieved }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Thread(io::Error::other("it panicked while starting"))),
     }
-}
-
-/// The shard's thread. The ring wants to be made by the thread that submits to it.
-fn main(
-    config: ShardConfig,
-    prepare: impl FnOnce(Now, &mut Router<WireGuard>),
-    control: Arc<Control>,
-    ready: &SyncSender<Result<Achieved, StartError>>,
-) -> io::Result<()> {
-    match build(config, control) {
-        Ok(mut shard) => {
-            prepare(shard.clock.now(), &mut shard.router);
-            // Whoever looks once it is ready sees the engine and the capacities.
-            shard.publish(shard.clock.now());
-            // The receiver waits in `spawn`.
-            let _ = ready.send(Ok(shard.port.achieved().clone()));
-            shard.run()
-        }
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            Ok(())
-        }
-    }
-}
-
-/// Makes sure that so much memory is to be had: asks for all of it, and gives it back untouched.
-fn reserve(bytes: usize) -> Result<(), StartError> {
-    let mut space: Vec<u8> = Vec::new();
-    let got = space.try_reserve_exact(bytes.saturating_add(SPARE_BYTES));
-    // Memory that nobody looks at need not be asked for at all.
-    std::hint::black_box(&mut space);
-    got.map_err(|_| StartError::Tables(bytes))
-}
-
-fn build(config: ShardConfig, control: Arc<Control>) -> Result<Shard, StartError> {
-    if let Some(id) = config.cpu
-        && !core_affinity::set_for_current(core_affinity::CoreId { id })
-    {
-        tracing::warn!(shard = config.shard, cpu = id, "cannot pin the shard");
-    }
-    let shard = u32::from(config.shard);
-    let counters = match config.counters {
-        Some(path) => {
-            Counters::create(&path, shard).map_err(|error| StartError::Counters(path, error))?
-        }
-        None => Counters::anonymous(shard).map_err(StartError::Buffers)?,
-    };
-    let pool = |slot_bytes, slots, headroom| {
-        let hugepages = config.port.hugepages;
-        let shape = PoolConfig { slot_bytes, slots, headroom, hugepages, prefault: true };
-        Pool::new(shape).map_err(StartError::Buffers)
-    };
-    let packets = pool(limits::SLOT_BYTES, config.router.slots(), limits::SLOT_HEADROOM)?;
-    let receive = pool(limits::RX_SLOT_BYTES, config.port.receive_slots, 0)?;
-    let port = AnyPort::open(config.port.engine, config.socket, config.port.sizes, receive)
-        .map_err(StartError::Engine)?;
-    let mut secrets = Secrets { cookies: config.cookie_secret, seed: [0; 32] };
-    getrandom::getrandom(&mut secrets.seed)
-        .map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;
-    reserve(Router::<WireGuard>::bytes(&config.router))?;
-    let sessions = config.router.tunnel.sessions_max as usize;
-    let tunnel = WireGuard::new(config.identity.wg_secret().clone(), sessions);
-    let router = Router::new(config.router, config.identity, tunnel, packets, counters, &secrets);
-    let clock = Clock::start();
-    router.counters().started(clock.now());
-    Ok(Shard {
-        received: Vec::with_capacity(config.port.receive_slots),
-        left: Vec::with_capacity(config.port.receive_slots),
-        turn_budget: config.turn_budget,
-        port,
-        router,
-        clock,
-        control,
-        load: Load::default(),
-        moved: (0, 0),
-        published_at: Moment::START,
-        stale: false,
-    })
 }

@@ -10,7 +10,7 @@ use molia_router::client::{Client, Options};
 use molia_router::identity::Identity;
 use molia_router::port::{Achieved, Engine, EngineChoice, Socket, SocketConfig};
 use molia_router::router::Config;
-use molia_router::shard::{self, Handle, PortConfig, ShardConfig, StartError};
+use molia_router::shard::{self, PortConfig, Shards, StartError};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -33,7 +33,7 @@ pub(crate) fn identity(n: u64) -> Identity {
 }
 
 pub(crate) struct Server {
-    handle: Handle,
+    shards: Shards,
     pub(crate) link: Link,
 }
 
@@ -46,25 +46,24 @@ impl Server {
         router.tunnel.admission.address = Rate::new(10_000, 1000);
         let identity = Arc::new(identity(1));
         let (peer, key) = (identity.peer_id(), identity.wg_key());
-        let handle = shard::spawn(ShardConfig {
-            shard: 0,
-            cpu: None,
-            socket: Socket::bind(&SocketConfig::new(listen.parse().unwrap())).unwrap(),
+        let shards = shard::spawn(shard::Config {
+            sockets: vec![Socket::bind(&SocketConfig::new(listen.parse().unwrap())).unwrap()],
+            cpus: Vec::new(),
             port: PortConfig { engine, receive_slots: 64, ..PortConfig::default() },
             router,
             turn_budget: Duration::from_millis(1),
             identity,
             cookie_secret: [9; 32],
-            counters: None,
+            counters: Vec::new(),
         })?;
-        let address = handle.local_addr();
+        let address = shards.local_addr();
         let link = Link { peer, host: Host::Ip(address.ip()), port: address.port(), key };
-        Ok(Self { handle, link })
+        Ok(Self { shards, link })
     }
 
     /// The engine and what it lacks.
     pub(crate) fn achieved(&self) -> &Achieved {
-        self.handle.achieved()
+        self.shards.achieved()
     }
 
     /// A client that stays anonymous.
@@ -80,8 +79,8 @@ impl Server {
     }
 
     pub(crate) fn stop(self) {
-        assert!(self.handle.is_alive(), "nothing a peer does ends a shard");
-        self.handle.stop();
-        self.handle.join().unwrap();
+        assert!(self.shards.are_alive(), "nothing a peer does ends a shard");
+        self.shards.stop();
+        self.shards.join().unwrap();
     }
 }

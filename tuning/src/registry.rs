@@ -70,8 +70,8 @@ const fn with_word(kind: Kind, word: Word) -> Kind {
     }
 }
 
-/// Shards this version runs.
-const SHARDS_MAX: u64 = 1;
+/// Packet threads at most: their number is part of every receiver index.
+const SHARDS_MAX: u64 = 64;
 /// Largest packet or handshake rate that can be asked for; more is `max`.
 const PPS_MAX: u64 = 100_000_000;
 /// Largest bit rate that can be asked for; more is `max`.
@@ -115,9 +115,11 @@ attributes! {
         "DSCP mark of control messages and handshakes; 46 is expedited forwarding, 0 is none.";
 
     ShardsCount "shards/count" or_auto(number(1, SHARDS_MAX)), "auto", Restart,
-        "Packet threads; this version runs one.";
+        "Packet threads; auto is one for each CPU the router may use, or of shards/cpus.";
     ShardsCpus "shards/cpus" Kind::Cpus, "auto", Restart,
-        "CPUs to pin the packet threads to, in order; auto leaves it to the scheduler.";
+        "CPUs to pin the packet threads to, in order; auto takes those the router may use.";
+    ShardsSteering "shards/steering" Kind::Flag, "1", Restart,
+        "Let the kernel deliver datagrams to the shard that they name; 0 leaves it to a hash of the addresses.";
     ShardsTurnBudget "shards/turn_budget_us" micros(50, 100_000), "1000", Live,
         "Time after which a turn of the loop sends what it has; the next one goes on.";
 

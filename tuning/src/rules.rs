@@ -22,7 +22,8 @@ pub(crate) fn check(values: &Values, errors: &mut Vec<Error>) {
 
 fn check_shards(values: &Values, errors: &mut Vec<Error>) {
     let Some(cpus) = values.cpus(Name::ShardsCpus) else { return };
-    let shards = values.number_or_word(Name::ShardsCount).unwrap_or(1);
+    // As many as there are CPUs, where nothing else is said.
+    let Some(shards) = values.number_or_word(Name::ShardsCount) else { return };
     if u64::try_from(cpus.len()).is_ok_and(|cpus| cpus < shards) {
         errors.push(conflict(values, Name::ShardsCpus, "has fewer CPUs than", Name::ShardsCount));
     }

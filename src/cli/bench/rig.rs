@@ -13,12 +13,12 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 use tuning::{Layers, Values};
 
-use crate::config::Config;
+use crate::config::{Config, Placement};
 use crate::identity::Identity;
 use crate::ids::WgKey;
 use crate::port::{Achieved, Engine, EngineChoice, Socket, SocketConfig, prefer_batches};
 use crate::router::{self, Router};
-use crate::shard::{self, Handle, PortConfig, ShardConfig};
+use crate::shard::{self, PortConfig, Shards};
 use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
 
@@ -51,7 +51,7 @@ pub(super) const fn name(engine: EngineChoice) -> &'static str {
 
 /// A running shard whose limits are out of the way.
 pub(super) struct Server {
-    handle: Option<Handle>,
+    shards: Option<Shards>,
     pub(super) key: WgKey,
 }
 
@@ -61,54 +61,53 @@ impl Server {
         engine: EngineChoice,
         offloads: bool,
         router: router::Config,
-        prepare: impl FnOnce(Now, &mut Router<WireGuard>) + Send + 'static,
+        prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let identity = Arc::new(Identity::generate(&mut random()?));
         let key = identity.wg_key();
         let port = PortConfig { engine, ..config().port() };
         let mut cookie_secret = [0; 32];
         random()?.fill_bytes(&mut cookie_secret);
-        let config = ShardConfig {
-            shard: 0,
-            cpu: Some(cpu),
-            socket: socket(offloads)?,
+        let config = shard::Config {
+            sockets: vec![socket(offloads)?],
+            cpus: vec![cpu],
             port,
             router,
             turn_budget: config().settings().turn_budget,
             identity,
             cookie_secret,
-            counters: None,
+            counters: Vec::new(),
         };
-        let handle = shard::spawn_prepared(config, prepare).map_err(|error| error.to_string())?;
-        let server = Self { handle: Some(handle), key };
+        let shards = shard::spawn_prepared(config, prepare).map_err(|error| error.to_string())?;
+        let server = Self { shards: Some(shards), key };
         // A fallback must not be measured under another name.
-        let achieved = server.handle().achieved();
+        let achieved = server.shards().achieved();
         if !runs(achieved, engine, offloads) {
             return Err(format!("{} does not run as asked for: {achieved:?}", name(engine)));
         }
         Ok(server)
     }
 
-    fn handle(&self) -> &Handle {
-        let Some(handle) = &self.handle else { panic!("the handle is taken only by drop") };
-        handle
+    fn shards(&self) -> &Shards {
+        let Some(shards) = &self.shards else { panic!("the shards are taken only by drop") };
+        shards
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.handle().local_addr()
+        self.shards().local_addr()
     }
 
     pub(super) fn cpu_ns(&self) -> u64 {
-        self.handle().cpu_ns()
+        self.shards().cpu_ns()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            handle.stop();
+        if let Some(shards) = self.shards.take() {
+            shards.stop();
             // Whatever ended it was noticed as missing answers.
-            let _ = handle.join();
+            let _ = shards.join();
         }
     }
 }
@@ -124,7 +123,8 @@ fn config() -> Config {
     let sets = SETTINGS.map(str::to_owned);
     let values = Values::load(&Layers { sets: &sets, ..Layers::default() });
     let values = values.expect("the bench's settings are allowed ones");
-    Config { values, directory: PathBuf::new(), identity: PathBuf::new() }
+    let placement = Placement { count: 1, cpus: Vec::new() };
+    Config { values, directory: PathBuf::new(), identity: PathBuf::new(), placement }
 }
 
 /// A router that drops nothing for being too fast.
@@ -192,6 +192,7 @@ mod tests {
             values: Values::default(),
             directory: PathBuf::new(),
             identity: PathBuf::new(),
+            placement: Placement { count: 1, cpus: Vec::new() },
         };
         let (ours, theirs) = (config(), &defaults);
         assert_eq!(format!("{:?}", ours.port()), format!("{:?}", theirs.port()));

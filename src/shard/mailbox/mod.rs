@@ -25,7 +25,6 @@ mod doorbell;
 mod inbox;
 mod outbox;
 mod ring;
-mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -42,7 +41,7 @@ use inbox::Inbox;
 use outbox::Outbox;
 use ring::{Inlet, ring};
 
-pub use stats::{ClassStats, Reason, Stats};
+pub use crate::counters::mail::{ClassStats, Reason, Stats};
 
 /// Bytes that may go with a message.
 pub const PAYLOAD_MAX: usize = limits::MAIL_BYTES_MAX;

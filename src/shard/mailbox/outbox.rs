@@ -8,8 +8,8 @@
 
 use super::backlog::Backlog;
 use super::ring::Outlet;
-use super::stats::{Reason, Stats};
 use super::{PAYLOAD_MAX, Posted};
+use super::{Reason, Stats};
 use crate::wire::kind::Class;
 
 /// Mail to one other shard.

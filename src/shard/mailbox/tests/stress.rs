@@ -132,8 +132,9 @@ impl Shard {
             self.mailbox.flush();
             self.receive();
             // Who has more to post waits as well from time to time: others then have to wake it.
-            let rests = self.has_all_posted() || self.random() % 64 == 0;
-            if rests && !self.is_done() && self.mailbox.sleep() {
+            let rests = self.has_all_posted() || self.random().is_multiple_of(64);
+            // What it still held back may leave in `sleep`, and then nothing more comes for it.
+            if rests && self.mailbox.sleep() && !self.is_done() {
                 let before = clock.moment();
                 // While the others have mail to send, some of it comes; else something has to be
                 // posted first, which is this shard's own matter.

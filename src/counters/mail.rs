@@ -1,4 +1,4 @@
-//! What a mailbox counts about itself.
+//! What the mailbox of a shard counts about itself.
 
 use crate::wire::kind::Class;
 
@@ -49,7 +49,7 @@ impl Reason {
 ///
 /// At any time `offered = enqueued + coalesced + refused` and `enqueued = sent + lost + depth`; over
 /// all mailboxes of a mesh, `sent = received + what is in the rings`
-/// ([`Mailbox::arrived`](super::Mailbox::arrived)).
+/// ([`Mailbox::arrived`](crate::shard::mailbox::Mailbox::arrived)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassStats {
     /// Messages posted.
@@ -91,12 +91,12 @@ impl ClassStats {
         reasons.map(|reason| self.dropped(*reason)).sum()
     }
 
-    pub(super) fn waits(&mut self) {
+    pub(crate) fn waits(&mut self) {
         self.depth += 1;
         self.high_water = self.high_water.max(self.depth);
     }
 
-    pub(super) fn lose(&mut self, reason: Reason) {
+    pub(crate) fn lose(&mut self, reason: Reason) {
         self.depth -= 1;
         self.dropped[reason as usize] += 1;
     }
