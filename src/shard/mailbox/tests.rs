@@ -139,8 +139,7 @@ fn control_that_waits_sheds_what_waits_below_it() {
             assert_eq!(a.post(1, class, None, n, &[]), Posted::Enqueued);
         }
     }
-    let mut control = |n| a.post(1, Class::Control, None, n, &[]);
-    assert_eq!(control(10), Posted::Enqueued);
+    assert_eq!(a.post(1, Class::Control, None, 10, &[]), Posted::Enqueued);
     assert_eq!(a.stats().alarms, 0);
     let mut control = |n| a.post(1, Class::Control, None, n, &[]);
     assert_eq!([control(11), control(12)], [Posted::Enqueued; 2]);
@@ -285,7 +284,7 @@ fn a_shard_that_panicked_goes_on_with_its_mail() {
         };
         scope.spawn(turn).join().is_err()
     });
-    assert!(panicked && b.sleep() == false);
+    assert!(panicked && !b.sleep());
     let mut got = drain(&mut b);
     while a.stats().class(Class::Control).depth > 0 {
         a.flush();
