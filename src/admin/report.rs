@@ -18,11 +18,16 @@ pub fn problems(shards: &[Snapshot], now_ms: u64) -> Vec<String> {
         return vec!["no shard has started".into()];
     }
     let stuck = |shard: &Snapshot| {
-        let age = heartbeat_age_ms(shard, now_ms);
-        let seconds = age / 1000;
-        (age > STUCK_MS).then(|| format!("shard {} has not turned for {seconds} s", shard.shard()))
+        let seconds = stuck_s(shard, now_ms)?;
+        Some(format!("shard {} has not turned for {seconds} s", shard.shard()))
     };
     shards.iter().filter_map(stuck).collect()
+}
+
+/// For how many seconds a shard has not turned, if that is too long.
+pub fn stuck_s(shard: &Snapshot, now_ms: u64) -> Option<u64> {
+    let age_ms = heartbeat_age_ms(shard, now_ms);
+    (age_ms > STUCK_MS).then_some(age_ms / 1000)
 }
 
 /// All there is to know: what `description` says of the router, and its shards at `now_ms`.
@@ -47,6 +52,7 @@ fn shard(snapshot: &Snapshot, now_ms: u64) -> Value {
         "offloads": by_label(snapshot, Id::Offload, |on| json!(on == 1)),
         "missing": missing(snapshot),
         "uptime_ms": uptime_ms,
+        "restarts": one(Id::Restarts),
         "heartbeat_age_ms": heartbeat_age_ms(snapshot, now_ms),
         "load_permille": one(Id::Load),
         "sessions": one(Id::Sessions),

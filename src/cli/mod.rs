@@ -29,6 +29,7 @@ mod signals;
 pub mod status;
 mod summary;
 pub mod target;
+mod watch;
 
 pub use failure::{Exit, Failure};
 

@@ -28,6 +28,7 @@ use crate::time::Moment;
 
 use super::banner::Banner;
 use super::signals::{Signal, Signals};
+use super::watch::{News, Watch};
 use super::{Exit, Failure, keygen, link, logging, output, settings};
 
 /// Serve peers until SIGINT or SIGTERM
@@ -43,6 +44,9 @@ pub struct Args {
 /// Everything that runs; dropped in this order.
 struct Running {
     shards: Shards,
+    /// Its counters, to look after it.
+    views: Vec<CountersView>,
+    clock: Clock,
     /// Set when it no longer serves.
     stopping: Arc<AtomicBool>,
     _admin: Option<admin::Handle>,
@@ -109,8 +113,9 @@ fn start(
     let shards = start_shards(config, sockets, who, &directory)?;
     let facts = Facts { who, local, steering, buffers, listener };
     match settle(args, config, facts, &shards, &directory) {
-        Ok((banner, stopping, admin)) => {
-            Ok((Running { shards, stopping, _admin: admin, directory }, banner))
+        Ok(Settled { banner, views, stopping, admin }) => {
+            let clock = Clock::start();
+            Ok((Running { shards, views, clock, stopping, _admin: admin, directory }, banner))
         }
         Err(failure) => {
             shards.stop();
@@ -130,6 +135,14 @@ struct Facts<'a> {
     listener: Option<TcpListener>,
 }
 
+/// What is left to do for a router that serves.
+struct Settled {
+    banner: Banner,
+    views: Vec<CountersView>,
+    stopping: Arc<AtomicBool>,
+    admin: Option<admin::Handle>,
+}
+
 /// Everything after the shards have started: the new identity is kept, the router describes
 /// itself and shows its counters.
 fn settle(
@@ -138,7 +151,7 @@ fn settle(
     facts: Facts<'_>,
     shards: &Shards,
     directory: &RuntimeDir,
-) -> Result<(Banner, Arc<AtomicBool>, Option<admin::Handle>), Failure> {
+) -> Result<Settled, Failure> {
     let Facts { who, local, steering, buffers, listener } = facts;
     if who.new {
         // Only the default place may need its directory made.
@@ -170,7 +183,8 @@ fn settle(
         serve_admin(listener, description, views, steering, &stopping)
     };
     let admin = listener.map(serve).transpose()?;
-    Ok((banner, stopping, admin))
+    let views = views(config, directory)?;
+    Ok(Settled { banner, views, stopping, admin })
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -296,7 +310,11 @@ fn serve_admin(
 impl Running {
     /// Waits for a signal, or for a shard to break.
     fn serve(mut self, signals: &Signals) -> Result<(), Failure> {
+        let mut watch = Watch::default();
         while self.shards.are_alive() {
+            let snapshots: Vec<_> = self.views.iter().map(CountersView::snapshot).collect();
+            let now_ms = self.clock.now().unix_ms;
+            watch.look(&snapshots, now_ms).into_iter().for_each(News::log);
             match signals.wait() {
                 Some(Signal::Stop(name)) => {
                     tracing::info!(signal = name, "stopping");

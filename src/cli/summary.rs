@@ -37,10 +37,14 @@ fn shard_lines(text: &mut String, shard: &Value) {
     };
     let n = |name: &str| shard[name].as_u64().unwrap_or_default();
     let load = n("load_permille");
+    let restarts = match n("restarts") {
+        0 => String::new(),
+        restarts => format!(", panicked and restarted {restarts} times"),
+    };
     line(
         &format!("shard {}", n("shard")),
         format!(
-            "up {}, load {}.{} %, last turn {} ms ago",
+            "up {}, load {}.{} %, last turn {} ms ago{restarts}",
             duration(n("uptime_ms") / 1000),
             load / 10,
             load % 10,
