@@ -225,6 +225,15 @@ impl Publisher {
         buckets.iter().for_each(|bucket| self.waiting.add(bucket));
     }
 
+    /// Publishes all `buckets`, changed or not, but not before one interval has passed: in it, a
+    /// table that begins anew learns of most that it had.
+    pub fn begin_again(&mut self, now: Moment, buckets: &BucketSet) {
+        for bucket in buckets.iter() {
+            self.rests[usize::from(bucket)] = now + INTERVAL;
+        }
+        self.changed(now, buckets);
+    }
+
     /// When the next one is due.
     pub fn next_deadline(&self) -> Moment {
         self.due.peek().map_or(Moment::NEVER, |Reverse((at, _))| *at)

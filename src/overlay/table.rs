@@ -346,8 +346,11 @@ impl Table {
             self.take_out(at);
             return Inserted::Refused(Refused::Prefix);
         }
-        self.changed.add(entry.id.0[0]);
-        self.entries[at.0 as usize] = Stored { entry, last_seen: now, pinged: false };
+        let stored = &mut self.entries[at.0 as usize];
+        if stored.entry.encoded != entry.encoded {
+            self.changed.add(entry.id.0[0]);
+        }
+        *stored = Stored { entry, last_seen: now, pinged: false };
         Inserted::Updated
     }
 

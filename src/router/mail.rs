@@ -38,8 +38,10 @@ pub enum Mail {
         /// How far its address means the same thing.
         scope: Scope,
     },
-    /// The peer is alive.
-    Seen(PeerId),
+    /// The peer behind the sender's session is alive.
+    Seen(PeerId, SessionRef),
+    /// That peer is not listed; if it should be, say so again.
+    Unlisted(SessionRef),
     /// The peer answered the PING that [`Mail::Ask`] was about.
     Answered(PeerId),
     /// The peer's session ended, or its identity did.
@@ -60,7 +62,7 @@ impl Mail {
     pub const fn class(&self) -> Class {
         match self {
             Self::Datagram(_) | Self::Initiation(_) => Class::Coordination,
-            Self::Seen(_) => Class::Hints,
+            Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
             | Self::Answered(_)
             | Self::Gone(..)
@@ -74,7 +76,8 @@ impl Mail {
     /// What makes an older message of the same class and key needless.
     pub fn key(&self) -> Option<u64> {
         match self {
-            Self::Seen(id) => id.0.first_chunk().map(|head| u64::from_be_bytes(*head)),
+            Self::Seen(id, _) => id.0.first_chunk().map(|head| u64::from_be_bytes(*head)),
+            Self::Unlisted(session) => Some(u64::from(session.slot)),
             Self::Datagram(_)
             | Self::Initiation(_)
             | Self::List { .. }
@@ -184,7 +187,13 @@ impl<T: Tunnel> Router<T> {
                 let home = HomeRef { shard: from, session };
                 self.enlist(now, Entry { id, home, prefix, scope, encoded });
             }
-            Mail::Seen(id) | Mail::Answered(id) => {
+            Mail::Seen(id, session) => {
+                if !self.table.seen(&id, now.at) {
+                    self.tray.post(from, Mail::Unlisted(session), &[]);
+                }
+            }
+            Mail::Unlisted(session) => self.list(now, session),
+            Mail::Answered(id) => {
                 self.table.seen(&id, now.at);
             }
             Mail::Gone(id, session) => {

@@ -112,10 +112,13 @@ impl<T: Tunnel> Router<T> {
             let id = bound.peer_id;
             match self.partition.owner(&id.0) {
                 owner if owner == self.shard => {
-                    self.table.seen(&id, now.at);
+                    // Whoever found no place may find one now.
+                    if !self.table.seen(&id, now.at) {
+                        self.list(now, session);
+                    }
                 }
                 owner if asked => self.tray.post(owner, Mail::Answered(id), &[]),
-                owner => self.tray.post(owner, Mail::Seen(id), &[]),
+                owner => self.tray.post(owner, Mail::Seen(id, session), &[]),
             }
         }
     }

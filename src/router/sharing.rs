@@ -1,6 +1,7 @@
 //! One routing table in several shards: what this one publishes of its part, and how a shard that
 //! begins anew learns of its part again.
 
+use crate::overlay::snapshot::BucketSet;
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 
@@ -13,9 +14,13 @@ const SESSIONS_A_POLL: u32 = 64;
 
 impl<T: Tunnel> Router<T> {
     /// This router has taken the place of one whose state is lost: the other shards are to tell
-    /// it what it has to know.
-    pub fn begin_again(&mut self) {
+    /// it what it has to know, and to be told whom of those it had listed it still lists.
+    pub fn begin_again(&mut self, now: Now) {
         self.post_all(&Mail::Restarted);
+        let mut owned = BucketSet::EMPTY;
+        let ours = |bucket: &u8| self.partition.owner(&[*bucket; 32]) == self.shard;
+        (0..=u8::MAX).filter(ours).for_each(|bucket| owned.add(bucket));
+        self.publisher.begin_again(now.at, &owned);
     }
 
     /// Shard `from` lost everything: its sessions are no more, it knows none of the peers here

@@ -121,7 +121,7 @@ fn next_life(seat: &mut Seat, restarts: u64) -> io::Result<()> {
     let mut shard = counters(seat, restarts)
         .and_then(|counters| build(seat, counters))
         .map_err(io::Error::other)?;
-    shard.router.begin_again();
+    shard.router.begin_again(shard.clock.now());
     shard.run()
 }
 

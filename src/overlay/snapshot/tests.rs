@@ -121,3 +121,25 @@ fn a_snapshot_holds_until_the_next_one() {
     others.replace(publisher.publish(ms(300), &table).unwrap());
     assert!(others.is_empty() && found(&others).is_empty());
 }
+
+#[test]
+fn a_table_that_begins_again_publishes_what_it_lost() {
+    let (a, b) = (id((1, 1)), id((2, 2)));
+    let mut before = table(&[a, b]);
+    let mut others = published(&mut before);
+    let mut after = table(&[b]);
+    let mut publisher = Publisher::default();
+    publisher.begin_again(ms(50), &every_bucket());
+    publisher.changed(ms(60), &after.take_changed());
+    assert_eq!(publisher.next_deadline(), ms(150));
+    while let Some(snapshot) = publisher.publish(ms(150), &after) {
+        others.replace(snapshot);
+    }
+    assert_eq!((others.len(), others.nearest(&a, 8)[0].id), (1, b));
+}
+
+fn every_bucket() -> BucketSet {
+    let mut all = BucketSet::EMPTY;
+    (0..=255).for_each(|bucket| all.add(bucket));
+    all
+}
