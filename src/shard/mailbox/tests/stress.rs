@@ -22,6 +22,8 @@ const BURST: u32 = 16;
 /// So long that nothing but a lost wake-up lets a wait with mail last to its end.
 const WAIT: Duration = Duration::from_secs(60);
 
+const CONTROL_FULL: Posted = Posted::Dropped(Reason::ControlFull);
+
 /// What one shard has posted and seen.
 struct Shard {
     mailbox: Mailbox<Mail>,
@@ -56,22 +58,24 @@ impl Shard {
         self.seed >> 16
     }
 
-    /// Posts a few messages of each class to each other shard.
-    fn post(&mut self) {
+    /// Posts a few messages of each class to each other shard; whether one takes no more control.
+    fn post(&mut self) -> bool {
+        let mut full = false;
         let own = self.mailbox.shard();
         for to in (0..SHARDS).filter(|to| *to != own) {
             for class in Class::ALL {
                 for _ in 0..self.random() % BURST {
-                    self.post_one(to, class);
+                    full |= self.post_one(to, class) == Some(CONTROL_FULL);
                 }
             }
         }
+        full
     }
 
-    fn post_one(&mut self, to: u16, class: Class) {
+    fn post_one(&mut self, to: u16, class: Class) -> Option<Posted> {
         let number = self.posted[usize::from(to)][class as usize];
         if number > MESSAGES || (number == MESSAGES && class != Class::Control) {
-            return;
+            return None;
         }
         let mail = if number == MESSAGES { Mail::Last } else { Mail::Number(number) };
         let payload = [number.to_le_bytes()[0]; 64];
@@ -79,9 +83,10 @@ impl Shard {
         let key = (class == Class::Hints).then_some(u64::from(number % KEYS));
         let posted = self.mailbox.post(to, class, key, mail, &payload[..len]);
         // Only control is worth another attempt.
-        if posted != Posted::Dropped(Reason::ControlFull) {
+        if posted != CONTROL_FULL {
             self.posted[usize::from(to)][class as usize] += 1;
         }
+        Some(posted)
     }
 
     /// Takes all mail that is there, and looks at it.
@@ -128,18 +133,19 @@ impl Shard {
         let clock = Clock::start();
         while !self.is_done() {
             assert!(!failed.load(Ordering::Relaxed), "another shard failed");
-            self.post();
+            let full = self.post();
             self.mailbox.flush();
             self.receive();
-            // Who has more to post waits as well from time to time: others then have to wake it.
-            let rests = self.has_all_posted() || self.random().is_multiple_of(64);
-            // What it still held back may leave in `sleep`, and then nothing more comes for it.
-            if rests && self.mailbox.sleep() && !self.is_done() {
+            // Nothing to post until something comes or goes; or a short rest, so that it has to
+            // be woken at other times too.
+            let blocked = full || self.has_all_posted();
+            if (blocked || self.random().is_multiple_of(64)) && self.mailbox.sleep() {
+                let wait = if blocked { WAIT } else { Duration::from_micros(50) };
                 let before = clock.moment();
-                // While the others have mail to send, some of it comes; else something has to be
-                // posted first, which is this shard's own matter.
-                let wait = if self.has_all_posted() { WAIT } else { Duration::from_micros(50) };
-                port.turn(wait, &mut Vec::new()).unwrap();
+                // Sleeping flushes, and what it sent may have been the last.
+                if !self.is_done() {
+                    port.turn(wait, &mut Vec::new()).unwrap();
+                }
                 assert!(clock.moment().since(before) < WAIT, "a lost wake-up");
                 self.mailbox.awake();
             }
