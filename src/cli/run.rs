@@ -256,7 +256,7 @@ fn start_shards(
 
 /// The counter file of each shard.
 fn counters(config: &Config, directory: &RuntimeDir) -> impl Iterator<Item = PathBuf> {
-    (0..config.placement.count).map(|shard| directory.counters(shard.into()))
+    (0..config.placement.count).map(|shard| directory.counters(shard))
 }
 
 /// What the router says of itself to whoever looks; never anything secret.
