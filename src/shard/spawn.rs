@@ -232,7 +232,7 @@ pub fn spawn_prepared(
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
     let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();
-    let mailboxes = mailbox::mesh(&mailbox::Config::default(), wakers);
+    let mailboxes = mailbox::mesh(&mailbox::Config::among(sockets.len()), wakers);
     let prepare: Arc<life::Prepare> = Arc::new(prepare);
     let local_addr = sockets[0].local_addr();
     let mut shards = Shards { handles: Vec::with_capacity(sockets.len()), local_addr };

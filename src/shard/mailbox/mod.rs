@@ -69,6 +69,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Mailboxes among so many shards. There is a backlog for each pair of them: where they are
+    /// many, each is shorter, for a shard that keeps up needs none.
+    pub fn among(shards: usize) -> Self {
+        let Self { depths, bytes, backlogs } = Self::default();
+        let shorter = |places: usize| (4 * places / shards.max(4)).max(places / 8);
+        Self { depths, bytes, backlogs: backlogs.map(shorter) }
+    }
+
     /// Memory that all mailboxes of `shards` shards take at most.
     pub const fn bytes<M>(&self, shards: usize) -> usize {
         let (mut pair, mut class) = (0, 0);

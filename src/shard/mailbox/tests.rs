@@ -309,3 +309,10 @@ fn a_shard_writes_to_others() {
     let [mut a, _b] = pair([1; 3], [1; 3]);
     let _ = a.post(0, Class::Control, None, 0, &[]);
 }
+
+#[test]
+fn many_shards_have_shorter_backlogs() {
+    let backlogs = |shards| Config::among(shards).backlogs;
+    assert_eq!((backlogs(2), backlogs(4)), ([1024, 256, 256], [1024, 256, 256]));
+    assert_eq!((backlogs(16), backlogs(64)), ([256, 64, 64], [128, 32, 32]));
+}
