@@ -18,7 +18,7 @@ pub const PLAINTEXT_BASE: usize = 1200;
 pub const WG_OVERHEAD: usize = 32;
 /// Peers in one FIND_NODE answer over all chunks.
 pub const FIND_NODE_PEERS_MAX: usize = 16;
-/// Chunks of one answer.
+/// Chunks of one message.
 pub const CHUNKS_MAX: usize = 16;
 
 /// Peers in a FIND_NODE answer whose request names no limit.
@@ -35,8 +35,18 @@ pub const MULTIADDR_BYTES_MAX: usize = 64;
 pub const PADDING_BYTES_MAX: usize = 1400;
 /// An admission token field.
 pub const ADMISSION_BYTES_MAX: usize = 64;
-/// The text of an ERROR.
+/// The text of an ERROR and of other refusals.
 pub const REASON_BYTES_MAX: usize = 128;
+/// The owner's name for a record.
+pub const SALT_BYTES_MAX: usize = 64;
+/// What a provider says about itself.
+pub const META_BYTES_MAX: usize = 128;
+/// Providers in one frame of a FIND_VALUE answer.
+pub const PROVIDERS_PER_CHUNK_MAX: usize = 32;
+/// A provider in wire form: id and key 34 each, meta 131, end and sequence 11 each, signature 66.
+pub const PROVIDER_BYTES_MAX: usize = 2 * 34 + (3 + META_BYTES_MAX) + 2 * 11 + 66;
+/// Peers beside a value, or in its place.
+pub const CLOSER_PEERS_MAX: usize = 8;
 
 /// UDP payload of a 1500-byte link over IPv4: the default of `pmtu/ceiling`.
 pub const DATAGRAM_BASE_MAX: usize = 1472;

@@ -3,27 +3,17 @@
 //! A router answers from entries that are in wire form already: [`fitting`] or
 //! [`Chunks::plan`] say which go into which frame, [`RespWriter`] copies them.
 
-use std::ops::Range;
-
-use arrayvec::ArrayVec;
-use prost::encoding::encoded_len_varint;
-
-use super::peer::Peer;
-use super::reader::{Fields, Value};
+use super::chunks::{CHUNK_INDEX, TOTAL_CHUNKS};
+pub use super::chunks::{Chunks, fitting};
+use super::entries::Entries;
+use super::peer::{Peer, Peers};
+use super::reader::Fields;
 use super::{BodyError, Overflow, Writer, exactly};
 use crate::ids::PeerId;
-use crate::limits::{CHUNKS_MAX, FIND_NODE_PEERS_DEFAULT, FIND_NODE_PEERS_MAX};
+use crate::limits::{FIND_NODE_PEERS_DEFAULT, FIND_NODE_PEERS_MAX};
 
 /// Tag of `peers`.
 const PEERS: u32 = 1;
-/// Tag of `chunk_index`.
-const CHUNK_INDEX: u32 = 14;
-/// Tag of `total_chunks`.
-const TOTAL_CHUNKS: u32 = 15;
-/// Both chunk fields, their values below 128.
-const CHUNK_FIELDS_BYTES: usize = 4;
-
-const _: () = assert!(CHUNKS_MAX < 0x80);
 
 /// Who is close to this point?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,76 +69,19 @@ pub struct FindNodeResp<'a> {
 impl<'a> FindNodeResp<'a> {
     /// Reads a body.
     pub fn read(body: &'a [u8]) -> Result<Self, BodyError> {
-        let mut response = Self { peers: Peers { body, count: 0 }, ..Self::default() };
-        let mut maxima = Ok(());
+        let mut response = Self::default();
+        let mut peers = Entries::default();
         let mut fields = Fields::of(body);
         while let Some((tag, value)) = fields.next()? {
             match tag {
-                PEERS => {
-                    response.peers.count += 1;
-                    match Peer::read(value.bytes()?) {
-                        Ok(_) => {}
-                        Err(BodyError::Malformed) => return Err(BodyError::Malformed),
-                        Err(fault) => maxima = maxima.and(Err(fault)),
-                    }
-                }
+                PEERS => peers.add(Peer::read(value.bytes()?))?,
                 CHUNK_INDEX => response.chunk_index = value.uint32()?,
                 TOTAL_CHUNKS => response.total_chunks = value.uint32()?,
                 _ => {}
             }
         }
-        if response.peers.count > FIND_NODE_PEERS_MAX {
-            return Err(BodyError::AboveMaximum);
-        }
-        maxima.map(|()| response)
-    }
-}
-
-/// The peers of an answer.
-#[derive(Clone, Copy, Default)]
-pub struct Peers<'a> {
-    /// A body that was read to its end.
-    body: &'a [u8],
-    count: usize,
-}
-
-impl<'a> Peers<'a> {
-    /// How many.
-    pub const fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// In the order of the answer.
-    pub fn iter(&self) -> impl Iterator<Item = Peer<'a>> + use<'a> {
-        let mut fields = Fields::of(self.body);
-        std::iter::from_fn(move || {
-            // The body was read to its end before: no error is left to come.
-            while let Ok(Some((tag, value))) = fields.next() {
-                if let (PEERS, Value::Bytes(peer)) = (tag, value) {
-                    return Peer::read(peer).ok();
-                }
-            }
-            None
-        })
-    }
-}
-
-impl PartialEq for Peers<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Peers<'_> {}
-
-impl std::fmt::Debug for Peers<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        response.peers = Peers::read(body, PEERS, peers.at_most(FIND_NODE_PEERS_MAX)?);
+        Ok(response)
     }
 }
 
@@ -178,76 +111,4 @@ impl<'w, 'a> RespWriter<'w, 'a> {
         self.out.uint32(CHUNK_INDEX, index)?;
         self.out.uint32(TOTAL_CHUNKS, total)
     }
-}
-
-/// How many of the entries fit into a body of `room` bytes, first come first
-/// served: the answer to a peer that takes no chunks.
-pub fn fitting<'e>(entries: impl IntoIterator<Item = &'e [u8]>, room: usize) -> usize {
-    let mut used = 0;
-    let fits = |entry: &&[u8]| {
-        used += encoded_bytes(entry);
-        used <= room
-    };
-    entries.into_iter().take_while(fits).count()
-}
-
-/// Which entries go into which frame of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunks {
-    /// Per chunk the number of entries up to its end.
-    ends: ArrayVec<usize, CHUNKS_MAX>,
-}
-
-impl Chunks {
-    /// Fills bodies of `room` bytes in order; a single frame if that is enough.
-    ///
-    /// [`Overflow`] if an entry alone is too long or 16 chunks are not enough.
-    pub fn plan<'e, I>(entries: I, room: usize) -> Result<Self, Overflow>
-    where
-        I: IntoIterator<Item = &'e [u8]> + Clone,
-    {
-        let total: usize = entries.clone().into_iter().map(encoded_bytes).sum();
-        let mut ends = ArrayVec::new();
-        if total <= room {
-            ends.push(entries.into_iter().count());
-            return Ok(Self { ends });
-        }
-        let room = room.checked_sub(CHUNK_FIELDS_BYTES).ok_or(Overflow)?;
-        let (mut used, mut count) = (0, 0);
-        for entry in entries {
-            let bytes = encoded_bytes(entry);
-            if bytes > room {
-                return Err(Overflow);
-            }
-            if used + bytes > room {
-                ends.try_push(count).map_err(|_| Overflow)?;
-                used = 0;
-            }
-            used += bytes;
-            count += 1;
-        }
-        ends.try_push(count).map_err(|_| Overflow)?;
-        Ok(Self { ends })
-    }
-
-    /// Number of frames, at least one.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Never: an answer without peers is a frame too.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The entries of each frame in order.
-    pub fn iter(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| start..end)
-    }
-}
-
-/// Bytes that `entry` takes up in an answer.
-fn encoded_bytes(entry: &[u8]) -> usize {
-    1 + encoded_len_varint(entry.len() as u64) + entry.len()
 }

@@ -6,6 +6,8 @@
 //! built the values), only that everything fits. Messages without a pair here
 //! are read and written through [`proto`](super::proto).
 
+pub mod chunks;
+mod entries;
 mod error;
 pub mod find_node;
 mod goaway;
@@ -16,11 +18,12 @@ mod reader;
 mod reflect;
 mod writer;
 
+pub use chunks::Chunks;
 pub use error::Error;
 pub use find_node::{FindNodeReq, FindNodeResp};
 pub use goaway::Goaway;
 pub use negotiate::{Capabilities, IdentityBinding, NegotiateReq, NegotiateResp, Puzzle, feature};
-pub use peer::{Addrs, Entry, Peer, flag};
+pub use peer::{Addrs, Entry, Peer, Peers, flag};
 pub use ping::{Ping, Pong};
 pub use reflect::{ReflectReq, ReflectResp};
 pub use writer::{Overflow, Writer};

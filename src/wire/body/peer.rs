@@ -1,4 +1,4 @@
-//! A peer as a router lists it, and lists of addresses.
+//! A peer as a router lists it, and lists of peers and of addresses.
 
 use std::net::SocketAddr;
 
@@ -176,6 +176,60 @@ impl<'a> Peer<'a> {
         out.uint32(3, self.rtt_ms)?;
         out.bytes(4, &self.wg_public.0)?;
         out.uint32(5, self.flags)
+    }
+}
+
+/// The peers of an answer.
+#[derive(Clone, Copy, Default)]
+pub struct Peers<'a> {
+    /// The fields with this tag of a body that was read to its end.
+    body: &'a [u8],
+    tag: u32,
+    count: usize,
+}
+
+impl<'a> Peers<'a> {
+    /// Those that were found in `body`, which was read to its end.
+    pub(super) const fn read(body: &'a [u8], tag: u32, count: usize) -> Self {
+        Self { body, tag, count }
+    }
+
+    /// How many.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// In the order of the answer.
+    pub fn iter(&self) -> impl Iterator<Item = Peer<'a>> + use<'a> {
+        let (mut fields, peers) = (Fields::of(self.body), self.tag);
+        std::iter::from_fn(move || {
+            // The body was read to its end before: no error is left to come.
+            while let Ok(Some((tag, value))) = fields.next() {
+                if let (true, Value::Bytes(peer)) = (tag == peers, value) {
+                    return Peer::read(peer).ok();
+                }
+            }
+            None
+        })
+    }
+}
+
+impl PartialEq for Peers<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Peers<'_> {}
+
+impl std::fmt::Debug for Peers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
