@@ -25,6 +25,17 @@ impl PeerId {
     }
 }
 
+/// What a record or a set of providers is found under.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub [u8; 32]);
+
+impl Key {
+    /// Its place in the XOR space, which is that of the peers.
+    pub const fn point(&self) -> PeerId {
+        PeerId(self.0)
+    }
+}
+
 /// A WireGuard (X25519) public key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WgKey(pub [u8; 32]);
@@ -59,6 +70,19 @@ impl fmt::Display for PeerId {
 }
 
 impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0[..4], f)
+    }
+}
+
+impl fmt::Display for Key {
+    /// All 64 hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0[..4], f)
     }

@@ -20,5 +20,7 @@ mod order;
 mod refusals;
 #[path = "codec/shim.rs"]
 mod shim;
+#[path = "codec/stored.rs"]
+mod stored;
 #[path = "codec/values.rs"]
 mod values;

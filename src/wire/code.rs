@@ -1,15 +1,18 @@
-//! Codes of ERROR.
+//! Codes of ERROR, and of the answers to a write.
 
 macro_rules! codes {
-    ($($(#[$attr:meta])* $variant:ident = $value:literal $label:literal $help:literal,)*) => {
-        /// Why a request was refused.
+    (
+        $(#[$meta:meta])* $name:ident
+        $($(#[$attr:meta])* $variant:ident = $value:literal $label:literal $help:literal,)*
+    ) => {
+        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
         #[repr(u8)]
-        pub enum Code {
+        pub enum $name {
             $(#[doc = $help] $(#[$attr])* $variant = $value,)*
         }
 
-        impl Code {
+        impl $name {
             /// Every code in ascending order.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
@@ -35,6 +38,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// Why a request was refused.
+    Code
     #[default]
     Unspecified = 0 "unspecified" "Unknown to us; never sent.",
     NotFound = 1 "not_found" "No such thing.",
@@ -48,4 +53,15 @@ codes! {
     WrongRole = 9 "wrong_role" "Ask another kind of node.",
     BudgetExhausted = 10 "budget_exhausted" "Nothing left to give.",
     StampRequired = 11 "stamp_required" "Pay first; `detail` has the bits wanted.",
+}
+
+codes! {
+    /// What became of a record or of a provider's claim.
+    StoreCode
+    #[default]
+    Unspecified = 0 "unspecified" "Unknown to us; never sent.",
+    Ok = 1 "ok" "Stored.",
+    Rejected = 2 "rejected" "Refused, the reason says why.",
+    Stale = 3 "stale" "A higher sequence is known.",
+    Equivocation = 4 "equivocation" "The same sequence is known with another value.",
 }

@@ -27,7 +27,7 @@ pub mod proto;
 mod shim;
 
 pub use check::{Refusal, Rules, Verdict, check};
-pub use code::Code;
+pub use code::{Code, StoreCode};
 pub use frame::encode;
 pub use header::{Flags, Header, VERSION};
 pub use kind::{Class, Kind, KindSet, Needs, Role};

@@ -16,8 +16,8 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 /// Where a message has sub-messages.
 pub(crate) struct Schema(pub(crate) &'static [(u32, &'static Schema)]);
 
-static LEAF: Schema = Schema(&[]);
-static PEER: Schema = Schema(&[(2, &LEAF)]);
+pub(crate) static LEAF: Schema = Schema(&[]);
+pub(crate) static PEER: Schema = Schema(&[(2, &LEAF)]);
 
 /// A message in both forms.
 pub(crate) trait Twin: Message + Default + Clone + PartialEq + Debug {
@@ -82,7 +82,7 @@ pub(crate) fn written<T: Twin>(message: &T) -> Vec<u8> {
 }
 
 /// Absent or exactly `len` bytes.
-fn none_or(bytes: &[u8], len: usize) -> bool {
+pub(crate) fn none_or(bytes: &[u8], len: usize) -> bool {
     bytes.is_empty() || bytes.len() == len
 }
 
@@ -261,7 +261,7 @@ impl Twin for proto::NegotiateResp {
     }
 }
 
-fn peer(ours: &Peer<'_>) -> proto::Peer {
+pub(crate) fn peer(ours: &Peer<'_>) -> proto::Peer {
     proto::Peer {
         peer_id: ours.peer_id.0.to_vec(),
         addrs: addrs_of(ours.addrs),

@@ -39,6 +39,28 @@ fn exactly(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![60 => vec(any::<u8>(), len), 1 => vec(any::<u8>(), 0..2 * len)]
 }
 
+/// Nothing or `len` bytes, rarely another number.
+fn none_or(len: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![Just(Vec::new()), exactly(len)]
+}
+
+fn reasons() -> impl Strategy<Value = String> {
+    prop_oneof![20 => "\\PC{0,30}", 4 => "[a-z]{128}", 1 => "[a-z]{129}"]
+}
+
+fn found() -> impl Strategy<Value = proto::find_value_resp::Value> {
+    let providers = prop_oneof![
+        20 => vec(proto::Provider::values(), 0..=4),
+        4 => vec(proto::Provider::values(), 0..=32),
+        1 => vec(proto::Provider::values(), 33),
+    ];
+    let providers = providers.prop_map(|providers| proto::Providers { providers });
+    prop_oneof![
+        up_to(1100).prop_map(proto::find_value_resp::Value::Record),
+        providers.prop_map(proto::find_value_resp::Value::Providers),
+    ]
+}
+
 pub(crate) fn sockets() -> impl Strategy<Value = SocketAddr> + Clone {
     let v4 = any::<[u8; 4]>().prop_map(IpAddr::from);
     let v6 = any::<[u8; 16]>().prop_map(IpAddr::from);
@@ -96,18 +118,46 @@ values! {
         ],
         chunk_index: u32s(), total_chunks: u32s(),
     }
+    Record {
+        key: exactly(32), value: up_to(1000), sequence: u64s(), ttl_secs: u64s(),
+        not_before_unix: u64s(), owner_pubkey: none_or(32), signature: none_or(64),
+        validators: up_to(64), salt: up_to(64),
+    }
+    Provider {
+        peer_id: exactly(32), meta: up_to(128), expires_unix_s: u64s(), sequence: u64s(),
+        owner_pubkey: none_or(32), signature: none_or(64),
+    }
+    Stamp { epoch: u32s(), nonce: u64s(), }
+    FindValueReq { key: exactly(32), provider_limit: u32s(), }
+    FindValueResp {
+        closer_peers: prop_oneof![
+            30 => vec(proto::Peer::values(), 0..=8),
+            1 => vec(proto::Peer::values(), 9),
+        ],
+        chunk_index: u32s(), total_chunks: u32s(), value: option::of(found()),
+    }
+    StoreReq {
+        record: up_to(1100), stamp: option::of(proto::Stamp::values()), admission: up_to(64),
+        chunk_index: u32s(), total_chunks: u32s(),
+    }
+    StoreResp { code: 0..=4_i32, reason: reasons(), retry_after_ms: u32s(), }
+    AnnounceProviderReq {
+        key: exactly(32), self_: option::weighted(0.9, proto::Provider::values()),
+        stamp: option::of(proto::Stamp::values()), admission: up_to(64),
+    }
+    AnnounceProviderResp {
+        code: 0..=4_i32, reason: reasons(), accepted_ttl_s: u32s(), retry_after_ms: u32s(),
+    }
     ReflectReq {
         nonce: u64s(), from_alt_port: any::<bool>(),
-        via_router: prop_oneof![Just(Vec::new()), exactly(32)],
+        via_router: none_or(32),
     }
     ReflectResp {
         nonce: u64s(), observed: up_to(64), alternate: up_to(64),
-        other_router: prop_oneof![Just(Vec::new()), exactly(32)],
+        other_router: none_or(32),
     }
     Error {
-        code: 0..=11_i32,
-        reason: prop_oneof![20 => "\\PC{0,30}", 4 => "[a-z]{128}", 1 => "[a-z]{129}"],
-        retry_after_ms: u32s(), detail: u32s(),
+        code: 0..=11_i32, reason: reasons(), retry_after_ms: u32s(), detail: u32s(),
     }
     Goaway { reconnect_in_ms: u32s(), grace_ms: u32s(), alternates: addrs(8), }
 }
@@ -133,7 +183,7 @@ pub(crate) fn varints() -> impl Strategy<Value = Vec<u8>> {
 /// Fields of any tag and wire type, nested, right and wrong: messages to no schema.
 pub(crate) fn soup() -> BoxedStrategy<Vec<u8>> {
     let key = |wire_type: u64| {
-        let tag = prop_oneof![16 => 0_u64..8, 2 => 13_u64..17, 1 => 0_u64..1 << 30];
+        let tag = prop_oneof![16 => 0_u64..10, 2 => 13_u64..17, 1 => 0_u64..1 << 30];
         tag.prop_map(move |tag| {
             let mut bytes = Vec::new();
             encode_varint(tag << 3 | wire_type, &mut bytes);
@@ -163,7 +213,7 @@ pub(crate) fn soup() -> BoxedStrategy<Vec<u8>> {
     ];
     let nested = field.prop_recursive(3, 40, 6, move |inner| {
         let fields = vec(inner, 0..6).prop_map(|fields| fields.concat()).boxed();
-        let group = (0_u64..8, fields.clone(), 0..20_u64).prop_map(|(tag, inner, wrong)| {
+        let group = (0_u64..10, fields.clone(), 0..20_u64).prop_map(|(tag, inner, wrong)| {
             let mut bytes = Vec::new();
             encode_varint(tag << 3 | 3, &mut bytes);
             bytes.extend(inner);

@@ -10,22 +10,30 @@ pub mod chunks;
 mod entries;
 mod error;
 pub mod find_node;
+pub mod find_value;
 mod goaway;
 mod negotiate;
 mod peer;
 mod ping;
+mod provider;
 mod reader;
+mod record;
 mod reflect;
+mod store;
 mod writer;
 
 pub use chunks::Chunks;
 pub use error::Error;
 pub use find_node::{FindNodeReq, FindNodeResp};
+pub use find_value::{FindValueReq, FindValueResp, Found, Providers};
 pub use goaway::Goaway;
 pub use negotiate::{Capabilities, IdentityBinding, NegotiateReq, NegotiateResp, Puzzle, feature};
 pub use peer::{Addrs, Entry, Peer, Peers, flag};
 pub use ping::{Ping, Pong};
+pub use provider::{AnnounceProviderReq, AnnounceProviderResp, Provider};
+pub use record::Record;
 pub use reflect::{ReflectReq, ReflectResp};
+pub use store::{Stamp, StoreReq, StoreResp};
 pub use writer::{Overflow, Writer};
 
 /// Why a body was refused; ERROR INVALID either way.
