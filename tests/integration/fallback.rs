@@ -14,6 +14,11 @@ const FORBIDDEN: &str = "MOLIA_TEST_WITHOUT_URING";
 /// Set where a machine without io_uring, or without the means to forbid it, is a failure.
 const REQUIRED: &str = "MOLIA_REQUIRE_URING";
 
+/// Whether this is one of the runs below.
+pub(crate) fn is_run_without_uring() -> bool {
+    env::var_os(FORBIDDEN).is_some()
+}
+
 /// The helper that forbids io_uring to a program, built with the tests of the whole workspace.
 fn helper() -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
@@ -22,7 +27,7 @@ fn helper() -> Option<PathBuf> {
 }
 
 fn pass_without_uring(how: &str) {
-    if env::var_os(FORBIDDEN).is_some() {
+    if is_run_without_uring() {
         return;
     }
     let Some(helper) = helper() else {

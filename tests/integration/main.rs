@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fallback;
+mod fleet;
 mod overlay;
 mod protocol;
+mod rebinding;
 mod server;
 mod sessions;
+mod shards;
