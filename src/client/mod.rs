@@ -16,6 +16,7 @@ pub mod cookie;
 pub mod error;
 #[cfg(test)]
 mod fake;
+mod introduction;
 pub mod link;
 pub mod peer;
 pub mod requests;

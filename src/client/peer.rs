@@ -2,7 +2,8 @@
 //! peer must answer itself. No socket, no clock: datagrams and `now` go in,
 //! datagrams and [`Event`]s come out.
 //!
-//! A request starts a handshake if there are no keys. PING is answered with PONG
+//! A request starts a handshake if there are no keys, and an agreed NEGOTIATE is repeated after
+//! every later one, unseen. PING is answered with PONG
 //! (the router's liveness check and path challenge); any other request with ERROR.
 
 use std::collections::VecDeque;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::assembly::Place;
+use super::introduction::Introduction;
 use super::requests::{self, Answer, Correlation, Requests};
 use super::session::{self, Initiator, Refused, Session};
 use crate::drops::Drop;
@@ -18,7 +20,7 @@ use crate::time::{Moment, Now};
 use crate::wire::body::{self, Overflow, Writer};
 use crate::wire::check::{self, Refusal, Rules, Verdict};
 use crate::wire::frame;
-use crate::wire::header::Header;
+use crate::wire::header::{Header, VERSION};
 use crate::wire::kind::{Kind, KindSet};
 use crate::wire::multiaddr;
 
@@ -72,6 +74,7 @@ pub struct Raw<'a> {
 pub struct Peer<I> {
     session: Session<I>,
     requests: Requests,
+    introduction: Introduction,
     /// Where the router is, as PONG tells it.
     router: SocketAddr,
     outbox: VecDeque<Vec<u8>>,
@@ -85,6 +88,7 @@ impl<I: Initiator> Peer<I> {
         Self {
             session,
             requests,
+            introduction: Introduction::default(),
             router,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
@@ -118,9 +122,14 @@ impl<I: Initiator> Peer<I> {
         kind: Kind,
         body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
     ) -> Result<Correlation, Overflow> {
-        let max = self.plaintext_max;
-        self.requests.start(kind, |Correlation(correlation)| {
-            encode(max, Header::request(kind, correlation), body)
+        let Self { plaintext_max, introduction, .. } = self;
+        self.requests.start(kind, |correlation| {
+            let header = Header::request(kind, correlation.0);
+            let plaintext = encode(*plaintext_max, header, body)?;
+            if kind == Kind::NegotiateReq {
+                introduction.asked(correlation, &plaintext);
+            }
+            Ok(plaintext)
         })
     }
 
@@ -129,18 +138,7 @@ impl<I: Initiator> Peer<I> {
     /// # Errors
     /// The plaintext would be longer than a datagram of ours.
     pub fn request_raw(&mut self, raw: Raw<'_>) -> Result<Correlation, Overflow> {
-        self.requests.start_any(|Correlation(correlation)| {
-            let mut header = Header { correlation, ..raw.header }.to_bytes();
-            header[0] = raw.version;
-            let total = SHIM_BYTES + HEADER_BYTES + raw.body.len();
-            if total > DATAGRAM_BYTES_MAX - WG_OVERHEAD {
-                return Err(Overflow);
-            }
-            let [high, low] = u16::try_from(total).map_err(|_| Overflow)?.to_be_bytes();
-            let mut plaintext = [&[b'M', 0, high, low], &header[..], raw.body].concat();
-            plaintext.resize(total.max(PLAINTEXT_MIN), 0);
-            Ok(plaintext)
-        })
+        self.requests.start_any(|correlation| plaintext(correlation, raw))
     }
 
     /// Takes a datagram from the router's address.
@@ -153,6 +151,7 @@ impl<I: Initiator> Peer<I> {
             Ok(session::Received::Established(confirmation)) => {
                 self.outbox.push_back(confirmation.to_vec());
                 self.events.push_back(Event::Established);
+                self.introduce_again();
             }
             Ok(session::Received::Plaintext(plaintext)) => self.plaintext(now, plaintext),
             Ok(session::Received::Keepalive | session::Received::Cookie) => {}
@@ -220,7 +219,7 @@ impl<I: Initiator> Peer<I> {
                     self.outbox.push_back(out[..len].to_vec());
                 }
             }
-            Some(requests::Due::TimedOut(it)) => self.events.push_back(Event::TimedOut(it)),
+            Some(requests::Due::TimedOut(it)) => self.timed_out(it),
             None => return false,
         }
         true
@@ -228,7 +227,25 @@ impl<I: Initiator> Peer<I> {
 
     fn give_up(&mut self) {
         while let Some(correlation) = self.requests.give_up() {
+            self.timed_out(correlation);
+        }
+    }
+
+    fn timed_out(&mut self, correlation: Correlation) {
+        if self.introduction.ended(correlation) {
             self.events.push_back(Event::TimedOut(correlation));
+        }
+    }
+
+    /// There are new keys, and perhaps a router that has forgotten whose they are.
+    fn introduce_again(&mut self) {
+        let Some(body) = self.introduction.due() else { return };
+        let header = Header::request(Kind::NegotiateReq, 0);
+        let raw = Raw { version: VERSION, header, body: &body };
+        let started = self.requests.start(Kind::NegotiateReq, |it| plaintext(it, raw));
+        // What fitted once fits again.
+        if let Ok(correlation) = started {
+            self.introduction.repeated(correlation);
         }
     }
 
@@ -254,7 +271,11 @@ impl<I: Initiator> Peer<I> {
         };
         let correlation = Correlation(header.correlation);
         match self.requests.receive(now, correlation, kind, place, body) {
-            requests::Received::Answer(answer) => self.events.push_back(Event::Answer(answer)),
+            requests::Received::Answer(answer) => {
+                if self.introduction.answered(&answer) {
+                    self.events.push_back(Event::Answer(answer));
+                }
+            }
             requests::Received::Chunk => {}
             requests::Received::Dropped(drop) => self.dropped(drop),
         }
@@ -324,6 +345,20 @@ fn encode(
     let mut plaintext = vec![0; max];
     let len = frame::encode(&mut plaintext, header, body)?;
     plaintext.truncate(len);
+    Ok(plaintext)
+}
+
+/// A frame byte by byte.
+fn plaintext(Correlation(correlation): Correlation, raw: Raw<'_>) -> Result<Vec<u8>, Overflow> {
+    let mut header = Header { correlation, ..raw.header }.to_bytes();
+    header[0] = raw.version;
+    let total = SHIM_BYTES + HEADER_BYTES + raw.body.len();
+    if total > DATAGRAM_BYTES_MAX - WG_OVERHEAD {
+        return Err(Overflow);
+    }
+    let [high, low] = u16::try_from(total).map_err(|_| Overflow)?.to_be_bytes();
+    let mut plaintext = [&[b'M', 0, high, low], &header[..], raw.body].concat();
+    plaintext.resize(total.max(PLAINTEXT_MIN), 0);
     Ok(plaintext)
 }
 

@@ -158,6 +158,25 @@ fn a_router_that_restarted_is_found_again() {
 }
 
 #[test]
+fn a_router_that_restarted_is_told_again_who_speaks() {
+    let mut line = Line::new(8, 0, 0);
+    let own = identity(9);
+    let binding = Some(own.binding(0, u64::MAX));
+    let want = Some(body::Capabilities::default());
+    let request = body::NegotiateReq { want, binding, admission: &[] };
+    let asked = line.peer.request(Kind::NegotiateReq, |out| request.write(out)).unwrap();
+    assert!(line.outcome(asked));
+    assert_eq!(line.router.identified.take(), Some(own.peer_id()));
+    line.router.restart();
+    let lost = line.ping();
+    assert!(!line.outcome(lost));
+    let end = line.now + Duration::from_secs(17);
+    let events: Vec<_> = std::iter::from_fn(|| line.next_event(end)).collect();
+    assert_eq!(events, [Event::Established], "nobody asked for more");
+    assert_eq!(line.router.identified, Some(own.peer_id()));
+}
+
+#[test]
 fn without_a_router_every_request_fails() {
     let mut line = Line::new(7, 255, 0);
     line.loss = 255;
