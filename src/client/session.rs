@@ -28,7 +28,7 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Most that is added to a pause.
 const RETRY_JITTER: Duration = Duration::from_millis(333);
 /// Data was sent and nothing at all came back: the router lost the session.
-const DEAF_AFTER: Duration = Duration::from_secs(15);
+pub const DEAF_AFTER: Duration = Duration::from_secs(15);
 /// Keys this old are renewed even if we only receive.
 const REKEY_ON_RECEIVE_AFTER: Duration = Duration::from_secs(165);
 

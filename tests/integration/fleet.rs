@@ -144,11 +144,6 @@ impl Member {
         self.peer.requests().is_empty() && !self.peer.session().is_connecting()
     }
 
-    /// Whether `peer` was in the last answer to FIND_NODE.
-    pub(crate) fn found(&self, peer: &Self) -> bool {
-        self.found.contains(&peer.identity.peer_id())
-    }
-
     fn now(&self, clock: &Clock) -> Now {
         let now = clock.now();
         Now { at: now.at + self.ahead, ..now }
@@ -341,26 +336,34 @@ impl Fleet {
         self.members.iter_mut().fold(false, |busy, member| busy | member.step(clock))
     }
 
-    /// Waits until every member of this fleet is found by clients of all shards: those of its own, one
-    /// from each home.
+    /// Waits until every member is found by clients of all shards: one from each home.
     pub(crate) fn find_each_other(&mut self, server: &Server) {
         let finders: Vec<usize> = server
             .numbers()
             .map(|home| self.members.iter().position(|member| member.home == home).unwrap())
             .collect();
         for wanted in 0..self.members.len() {
-            let id = self.members[wanted].identity.peer_id();
-            let end = self.clock.moment() + PATIENCE;
-            loop {
-                self.ask_some(&finders, |_| Ask::FindNode(id));
-                let finders = || finders.iter().map(|&at| &self.members[at]);
-                if finders().all(|finder| finder.found(&self.members[wanted])) {
-                    break;
-                }
-                let Member { home, owner, .. } = self.members[wanted];
-                let late = self.clock.moment() >= end;
-                assert!(!late, "a peer of home {home} and owner {owner} is not found by all");
+            let Member { home, owner, ref identity, .. } = self.members[wanted];
+            let what = format!("a peer of home {home} and owner {owner} is found by all");
+            self.look_up(&finders, identity.peer_id(), &what, |found| found);
+        }
+    }
+
+    /// Lets one client of each home look for `id` until each finds what is `right`.
+    pub(crate) fn look_up(
+        &mut self,
+        finders: &[usize],
+        id: PeerId,
+        what: &str,
+        right: impl Fn(bool) -> bool,
+    ) {
+        let end = self.clock.moment() + PATIENCE;
+        loop {
+            self.ask_some(finders, |_| Ask::FindNode(id));
+            if finders.iter().all(|&at| right(self.members[at].found.contains(&id))) {
+                return;
             }
+            assert!(self.clock.moment() < end, "not so: {what}");
         }
     }
 }

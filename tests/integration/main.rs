@@ -6,6 +6,7 @@ mod fleet;
 mod overlay;
 mod protocol;
 mod rebinding;
+mod restarts;
 mod server;
 mod sessions;
 mod shards;
