@@ -61,12 +61,17 @@ impl Counters {
         Ok(Self::begin(Cells::create(path, CELLS)?, shard))
     }
 
-    /// The counters of a writer that is gone, from zero again, in its file: who reads it goes on.
+    /// The counters of a writer that is gone, from zero again, in its file: who reads it goes on, and
+    /// finds its header at any time. When it began and last turned holds until the new one does.
     ///
     /// # Errors
     /// Those of mapping the file.
     pub fn take_over(path: &Path, shard: u32) -> io::Result<Self> {
-        Ok(Self::begin(Cells::take_over(path, CELLS)?, shard))
+        let cells = Cells::take_over(path, CELLS)?;
+        let kept = [Id::Started, Id::Heartbeat].map(Id::cell);
+        let counted = (HEADER_CELLS..CELLS).filter(|cell| !kept.contains(cell));
+        counted.for_each(|cell| cells.store(cell, 0));
+        Ok(Self::begin(cells, shard))
     }
 
     /// Counters that only this process sees.

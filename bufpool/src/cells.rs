@@ -53,7 +53,7 @@ impl Cells {
         Ok(Self { map: Map { map, len } })
     }
 
-    /// The cells of the file that a writer who is gone left at `path`, from zero again: readers who
+    /// The cells of the file that a writer who is gone left at `path`, as it left them: readers who
     /// mapped it go on reading.
     ///
     /// # Errors
@@ -64,9 +64,7 @@ impl Cells {
         if file.metadata()?.len() != u64::try_from(bytes).map_err(io::Error::other)? {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let cells = Self { map: Map { map: MmapOptions::new().len(bytes).map_raw(&file)?, len } };
-        (0..len).for_each(|index| cells.store(index, 0));
-        Ok(cells)
+        Ok(Self { map: Map { map: MmapOptions::new().len(bytes).map_raw(&file)?, len } })
     }
 
     /// `len` zeroed cells in anonymous memory.
@@ -204,6 +202,12 @@ mod tests {
         assert_eq!((reader.load(3), reader.load(7)), (42, u64::MAX), "the old file stays mapped");
         let later = CellsView::open(&path).unwrap();
         assert_eq!((later.len(), later.load(3), restarted.load(3)), (4, 0, 0));
+        restarted.store(3, 5);
+        drop(restarted);
+        let next = Cells::take_over(&path, 4).unwrap();
+        next.add(3, 1);
+        assert_eq!(later.load(3), 6, "the same file, as it was left");
+        assert_eq!(Cells::take_over(&path, 8).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(!beside(&path).exists());
         std::fs::remove_file(&path).unwrap();
     }
