@@ -125,6 +125,27 @@ fn bench_echo_has_a_row_for_every_cell() {
 }
 
 #[test]
+fn bench_scale_compares_with_one_shard() {
+    let rows = bench("bench-scale", "scale");
+    let number = |row: &Value, field: &str| row[field].as_f64().unwrap();
+    let cell = |row: &Value| (row["payload_bytes"].clone(), row["train"].clone());
+    let alone = |row: &&Value| row["shards"] == 1 && row["routers"] == 1;
+    assert_eq!(rows.iter().filter(alone).count(), 4, "two sizes, in trains and one by one");
+    for row in &rows {
+        let base = rows.iter().filter(alone).find(|it| cell(it) == cell(row)).unwrap();
+        let ratio = number(row, "server_ns") / number(base, "server_ns");
+        assert!((ratio - number(row, "ratio")).abs() < 0.01 * ratio, "{row}");
+    }
+    // Where there is a second CPU there are two shards, steered to and not, and two routers.
+    let steered = rows.iter().filter(|row| row["shards"] == 2 && row["steering"] == "on").count();
+    let forwarding =
+        rows.iter().filter(|row| row["shards"] == 2 && row["steering"] == "off").count();
+    let apart = rows.iter().filter(|row| row["routers"] == 2).count();
+    let wanted = if rows.len() == 4 { 0 } else { 4 };
+    assert_eq!([steered, forwarding, apart], [wanted; 3]);
+}
+
+#[test]
 fn bench_lookup_and_handshake_tell_what_they_measured() {
     let rows = bench("bench-lookup", "lookup");
     assert!(rows.len() == 4 || rows.len() == 8, "{} rows", rows.len());

@@ -9,7 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use boringtun::x25519::StaticSecret;
+use boringtun::x25519::{PublicKey, StaticSecret};
 use bufpool::{Buf, Hugepages, Pool, PoolConfig};
 use rand_chacha::ChaCha12Rng;
 use rand_core::RngCore;
@@ -44,6 +44,8 @@ const DATAGRAM_BYTES_MAX: usize = 1472;
 /// All clients, on one thread.
 pub(super) struct Fleet {
     flows: Vec<Flow>,
+    /// By server, then by flow; a server may know the first flows only.
+    sessions: Vec<Vec<WireGuard>>,
     /// Datagrams on their way at a time.
     burst: usize,
     trains: Pool,
@@ -55,10 +57,9 @@ pub(super) struct Fleet {
     rng: ChaCha12Rng,
 }
 
-/// One client: a source port, and a session with each server.
+/// One client's source port.
 struct Flow {
     port: AnyPort,
-    sessions: Vec<WireGuard>,
     /// Answers of the burst at hand that are not there yet.
     missing: usize,
 }
@@ -112,6 +113,7 @@ impl Fleet {
         Ok(Self {
             burst: flows.first().map_or(TRAIN, Flow::burst),
             flows,
+            sessions: Vec::new(),
             trains,
             clock: Clock::start(),
             received: Vec::with_capacity(BURST),
@@ -123,16 +125,37 @@ impl Fleet {
 
     /// Gives every flow a session with one more server; the number of that server.
     pub(super) fn connect(&mut self, address: SocketAddr, key: WgKey) -> Result<usize, String> {
-        let number = self.flows.first().map_or(0, |flow| flow.sessions.len());
-        for at in 0..self.flows.len() {
-            let mut secret = [0; 32];
-            self.rng.fill_bytes(&mut secret);
-            let mut session = WireGuard::new(StaticSecret::from(secret), key);
+        self.connect_some(self.flows.len(), address, key, |_| true)
+    }
+
+    /// As [`connect`](Self::connect) for the first `flows` only, with client keys that are `wanted`.
+    pub(super) fn connect_some(
+        &mut self,
+        flows: usize,
+        address: SocketAddr,
+        key: WgKey,
+        wanted: impl Fn(&WgKey) -> bool,
+    ) -> Result<usize, String> {
+        let mut sessions = Vec::with_capacity(flows);
+        for at in 0..flows {
+            let mut session = WireGuard::new(self.secret(&wanted), key);
             let index = self.rng.next_u32();
             self.shake_hands(at, address, &mut session, index)?;
-            self.flows[at].sessions.push(session);
+            sessions.push(session);
         }
-        Ok(number)
+        self.sessions.push(sessions);
+        Ok(self.sessions.len() - 1)
+    }
+
+    fn secret(&mut self, wanted: impl Fn(&WgKey) -> bool) -> StaticSecret {
+        loop {
+            let mut bytes = [0; 32];
+            self.rng.fill_bytes(&mut bytes);
+            let secret = StaticSecret::from(bytes);
+            if wanted(&WgKey(PublicKey::from(&secret).to_bytes())) {
+                return secret;
+            }
+        }
     }
 
     /// One request of every flow and the plaintext that answers it first.
@@ -145,7 +168,7 @@ impl Fleet {
         let mut last = Vec::new();
         for at in 0..self.flows.len() {
             let mut sealed = [0; 2048];
-            let session = &mut self.flows[at].sessions[server];
+            let session = &mut self.sessions[server][at];
             let len = session.seal(plaintext, &mut sealed).ok_or("a session lost its keys")?;
             let answer = self.round_trip(at, address, &sealed[..len])?;
             last = self.open_answer(at, server, &answer)?;
@@ -165,7 +188,7 @@ impl Fleet {
         let mut clear = [0; DATAGRAM_BYTES_MAX];
         for number in 0..trains {
             let flow = number % pattern.flows;
-            let session = &mut self.flows[flow].sessions[server];
+            let session = &mut self.sessions[server][flow];
             let mut buf = self.trains.take().ok_or("more trains than were planned")?;
             let mut segment = 0;
             for _ in 0..pattern.train {
@@ -350,7 +373,7 @@ impl Fleet {
     }
 
     fn open_answer(&mut self, at: usize, server: usize, answer: &[u8]) -> Result<Vec<u8>, String> {
-        let session = &mut self.flows[at].sessions[server];
+        let session = &mut self.sessions[server][at];
         match session.receive(answer, &mut self.scratch) {
             Ok(Received::Plaintext(plaintext)) => Ok(plaintext.to_vec()),
             Ok(other) => Err(format!("{other:?} in place of an answer")),
@@ -380,7 +403,7 @@ impl Flow {
         let pool = pool(RX_SLOT_BYTES, RECEIVE_SLOTS, false)?;
         let port = AnyPort::open(EngineChoice::Mmsg, socket, sizes, pool)
             .map_err(|reason| reason.to_string())?;
-        Ok(Self { port, sessions: Vec::new(), missing: 0 })
+        Ok(Self { port, missing: 0 })
     }
 }
 

@@ -1,12 +1,13 @@
-//! `bench`: what a datagram, a lookup and a handshake cost on this machine.
+//! `bench`: what a datagram, a lookup, a handshake and more shards cost on this machine.
 //!
-//! Everything runs in this process, on one core: real shards with real sockets
-//! on loopback, and the load generator. Costs are CPU time of the server's
+//! Everything runs in this process: real shards with real sockets on loopback, and the load
+//! generator on the same core, or with several shards a part of it on the core of each. Costs are CPU time of the server's
 //! thread, medians of repetitions that take turns with what they are compared to.
 //! With a link the same requests go to a running router, whose CPU time nobody
 //! sees from here: then round trips are measured.
 
 mod aead;
+mod drivers;
 mod echo;
 mod fleet;
 mod floor;
@@ -16,6 +17,7 @@ mod progress;
 mod remote;
 mod requests;
 mod rig;
+mod scale;
 
 use std::io::{self, Write};
 use std::sync::Once;
@@ -26,7 +28,7 @@ use crate::client::Link;
 use super::Failure;
 use super::target::seconds;
 
-/// Measure what datagrams, lookups and handshakes cost
+/// Measure what datagrams, lookups, handshakes and more shards cost
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -38,6 +40,7 @@ enum What {
     Echo(echo::Args),
     Lookup(lookup::Args),
     Handshake(handshake::Args),
+    Scale(scale::Args),
 }
 
 /// Options of every bench.
@@ -78,10 +81,16 @@ impl Common {
     }
 
     const fn scale(&self) -> Scale {
-        if self.quick {
-            Scale { rounds: 3, datagrams: 1024 }
+        Scale::of(self.quick)
+    }
+}
+
+impl Scale {
+    const fn of(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 3, datagrams: 1024 }
         } else {
-            Scale { rounds: 21, datagrams: 8192 }
+            Self { rounds: 21, datagrams: 8192 }
         }
     }
 }
@@ -95,6 +104,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Echo(args) => echo::run(args),
         What::Lookup(args) => lookup::run(args),
         What::Handshake(args) => handshake::run(args),
+        What::Scale(args) => scale::run(args),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is measured: real shards and floors on loopback, all threads on one core.
+//! What is measured: real shards and floors on loopback, each on one core with its load.
 //!
 //! The load generator shares the core of the servers. Server and generator take
 //! turns, each batch is served in one go, and nothing is woken across cores,
@@ -16,7 +16,10 @@ use tuning::{Layers, Values};
 use crate::config::{Config, Placement};
 use crate::identity::Identity;
 use crate::ids::WgKey;
-use crate::port::{Achieved, Engine, EngineChoice, Socket, SocketConfig, prefer_batches};
+use crate::partition::{self, Partition};
+use crate::port::{
+    Achieved, Engine, EngineChoice, Group, Socket, SocketConfig, Steering, prefer_batches,
+};
 use crate::router::{self, Router};
 use crate::shard::{self, PortConfig, Shards};
 use crate::time::Now;
@@ -49,10 +52,20 @@ pub(super) const fn name(engine: EngineChoice) -> &'static str {
     }
 }
 
-/// A running shard whose limits are out of the way.
+/// A running router, of one shard unless told otherwise, whose limits are out of the way.
 pub(super) struct Server {
     shards: Option<Shards>,
     pub(super) key: WgKey,
+    pub(super) partition: Partition,
+}
+
+/// Where the datagrams of several shards go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// To the shard that they name.
+    Home,
+    /// To the shard before it, every one of them.
+    Neighbour,
 }
 
 impl Server {
@@ -63,14 +76,37 @@ impl Server {
         router: router::Config,
         prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
     ) -> Result<Self, String> {
+        Self::launch(vec![cpu], vec![socket(offloads)?], engine, offloads, router, prepare)
+    }
+
+    /// A router with a shard on each of `cpus`.
+    pub(super) fn start_sharded(cpus: Vec<usize>, delivery: Delivery) -> Result<Self, String> {
+        let mut sockets = group(cpus.len())?;
+        if delivery == Delivery::Neighbour {
+            // The kernel knows sockets by their order, shards by the one they hold.
+            sockets.rotate_left(1);
+        }
+        Self::launch(cpus, sockets, EngineChoice::Auto, true, unlimited(), |_, _| {})
+    }
+
+    fn launch(
+        cpus: Vec<usize>,
+        sockets: Vec<Socket>,
+        engine: EngineChoice,
+        offloads: bool,
+        router: router::Config,
+        prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
+    ) -> Result<Self, String> {
         let identity = Arc::new(Identity::generate(&mut random()?));
         let key = identity.wg_key();
+        let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+        let partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
         let port = PortConfig { engine, ..config().port() };
         let mut cookie_secret = [0; 32];
         random()?.fill_bytes(&mut cookie_secret);
         let config = shard::Config {
-            sockets: vec![socket(offloads)?],
-            cpus: vec![cpu],
+            sockets,
+            cpus,
             port,
             router,
             turn_budget: config().settings().turn_budget,
@@ -79,7 +115,7 @@ impl Server {
             counters: Vec::new(),
         };
         let shards = shard::spawn_prepared(config, prepare).map_err(|error| error.to_string())?;
-        let server = Self { shards: Some(shards), key };
+        let server = Self { shards: Some(shards), key, partition };
         // A fallback must not be measured under another name.
         let achieved = server.shards().achieved();
         if !runs(achieved, engine, offloads) {
@@ -97,8 +133,14 @@ impl Server {
         self.shards().local_addr()
     }
 
+    /// CPU time of all its shards.
     pub(super) fn cpu_ns(&self) -> u64 {
         self.shards().cpu_ns()
+    }
+
+    /// The engine that all its shards have.
+    pub(super) fn engine(&self) -> Engine {
+        self.shards().achieved().engine
     }
 }
 
@@ -133,13 +175,24 @@ pub(super) fn unlimited() -> router::Config {
 }
 
 fn socket(offloads: bool) -> Result<Socket, String> {
-    let config = SocketConfig {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        gro: offloads,
-        gso: offloads,
-        ..config().socket()
-    };
-    Socket::bind(&config).map_err(|error| format!("opening a socket: {error}"))
+    let bound = Socket::bind(&loopback(offloads));
+    bound.map_err(|error| format!("opening a socket: {error}"))
+}
+
+/// Sockets of one port, which the kernel steers to.
+fn group(shards: usize) -> Result<Vec<Socket>, String> {
+    let bits = partition::bits(u16::try_from(shards).unwrap_or(u16::MAX));
+    let Group { sockets, steering } = Socket::bind_group(&loopback(true), shards, bits, true)
+        .map_err(|error| format!("opening {shards} sockets of one port: {error}"))?;
+    match steering {
+        Steering::None | Steering::Bpf => Ok(sockets),
+        Steering::Hash(reason) => Err(format!("no steering here: {reason}")),
+    }
+}
+
+fn loopback(offloads: bool) -> SocketConfig {
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    SocketConfig { listen, gro: offloads, gso: offloads, ..config().socket() }
 }
 
 /// Pins the calling thread and the servers it starts to one CPU, where they take
@@ -160,8 +213,12 @@ pub(super) fn pin(cpu: usize) -> Result<(), String> {
 
 /// The last CPU that this process may use: the first one has most of the interrupts.
 pub(super) fn last_cpu() -> Result<usize, String> {
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
-    allowed.iter().map(|core| core.id).max().ok_or_else(|| "no CPU to pin to".into())
+    cpus().into_iter().max().ok_or_else(|| "no CPU to pin to".into())
+}
+
+/// The CPUs that this process may use.
+pub(super) fn cpus() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
 /// A generator of its own seed.
