@@ -132,6 +132,7 @@ impl Counters {
         self.set(Id::Moved, 0, stats.moved);
         self.set(Id::CookieReplies, 0, stats.cookies);
         self.set(Id::SessionsEnded, 0, stats.ended);
+        self.set(Id::SessionsDisplaced, 0, stats.displaced);
         self.set(Id::Roams, 0, stats.roams);
         self.set(Id::Challenges, 0, stats.challenges);
         self.set(Id::Proofs, 0, stats.proved);

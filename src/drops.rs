@@ -44,7 +44,7 @@ drops! {
     PrefixRate "prefix_rate" "handshakes of one prefix above its rate",
     BadInitiation "bad_initiation" "initiation that does not decrypt or has an old timestamp",
     HandshakeBudget "handshake_budget" "initiations beyond the handshake queue",
-    SessionsFull "sessions_full" "initiation of a new peer while the session table is full",
+    SessionsFull "sessions_full" "initiation of a new peer while the session table is full and its network has its share, or it showed no cookie",
     // A session's data.
     NoSession "no_session" "data for a receiver index that is not in use",
     BadCounter "bad_counter" "data with a counter above 2^63",

@@ -167,7 +167,7 @@ metrics! {
     QueueWait = "molia_queue_wait_seconds" Type::Seconds, [Class], "How long sent frames waited.";
     // WireGuard.
     Handshakes = "molia_wg_handshakes_total" COUNTER, [Handshake], "Initiations by outcome. Those over a rate or a budget are also in molia_wg_cookie_replies_total if they were answered with a cookie; those that only lacked one under load are there alone.";
-    CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations answered with a cookie: those of strangers under load, and those without a cookie whose address or prefix used up its rate or that no longer fit the queue.";
+    CookieReplies = "molia_wg_cookie_replies_total" COUNTER, [], "Initiations answered with a cookie: those of strangers under load, and those without a cookie whose address or prefix used up its rate or that no longer fit the queue, and those that get a place in a full table only by showing one.";
     UnderLoad = "molia_wg_under_load" GAUGE, [], "1 while strangers must show a cookie.";
     Moved = "molia_wg_handshakes_moved_total" COUNTER, [], "Initiations opened here and handed to the shard that is their peer's home; counted there by outcome.";
     Forwarded = "molia_wg_forwarded_packets_total" COUNTER, [], "Data messages handed to the shard that their session is in: steering is off, or was wrong.";
@@ -175,6 +175,7 @@ metrics! {
     Sessions = "molia_wg_sessions" GAUGE, [], "Live sessions.";
     SessionsMax = "molia_wg_sessions_max" GAUGE, [], "Sessions there is room for.";
     SessionsEnded = "molia_wg_sessions_ended_total" COUNTER, [], "Sessions that expired or were closed.";
+    SessionsDisplaced = "molia_wg_sessions_displaced_total" COUNTER, [], "Sessions, of those that ended, that made room in a full table for a peer from a network with fewer.";
     Roams = "molia_wg_roams_total" COUNTER, [], "Sessions that moved to another address.";
     Challenges = "molia_wg_path_challenges_total" COUNTER, [], "Challenges sent to unproven addresses.";
     Proofs = "molia_wg_path_proofs_total" COUNTER, [], "Challenges answered.";

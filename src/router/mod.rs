@@ -301,6 +301,10 @@ impl<T: Tunnel> Router<T> {
                     self.tray.post(moved.home, Mail::Initiation(moved), initiation);
                 }
                 Event::Dropped(reason) => self.outbox.counters.drop(reason),
+                Event::Refused(path, cookie, reason) => {
+                    self.outbox.counters.drop(reason);
+                    self.outbox.send_raw(path, cookie, outlet);
+                }
             }
         }
         self.scratch = scratch;

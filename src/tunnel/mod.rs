@@ -138,6 +138,8 @@ pub enum Event<'s> {
     Move(Moved, &'s [u8]),
     /// An initiation that waited was no good.
     Dropped(Drop),
+    /// The cookie for an initiation that waited, and why it was not answered without one.
+    Refused(Path, &'s [u8], Drop),
 }
 
 /// What is known of an initiation on its way to the shard that is its peer's home.

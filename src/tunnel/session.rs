@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::ring::Ring;
 use crate::drops::Drop;
 use crate::ids::WgKey;
-use crate::net::{Address, Path};
+use crate::net::{Address, Path, Prefix};
 use crate::time::Moment;
 
 /// WireGuard's KEEPALIVE_TIMEOUT: an empty message if nothing else was sent so long after data came.
@@ -37,12 +37,16 @@ pub struct Session {
     /// Handshake of the newest key that data came under.
     order: u32,
     last_sent: Moment,
+    /// When the last authentic data came; [`Moment::START`] before the first.
+    heard: Moment,
     /// Since when the peer waits for a sign of life; [`Moment::NEVER`] if it does not.
     owed_since: Moment,
     /// When the timer fires.
     pub(super) armed: Moment,
     pub(super) ring: Ring,
     key: WgKey,
+    /// Where it began.
+    network: Prefix,
     established: Moment,
     left: [Left; 2],
     next_challenge: Moment,
@@ -97,10 +101,12 @@ impl Session {
             proof: Proof::Unproven { allowance: 0, token, challenges: 0 },
             order: 0,
             last_sent: now,
+            heard: Moment::START,
             owed_since: Moment::NEVER,
             armed: Moment::NEVER,
             ring: Ring::new(),
             key,
+            network: Prefix::of(path.peer.ip()),
             established: now,
             left: [nowhere; 2],
             next_challenge: Moment::START,
@@ -125,6 +131,16 @@ impl Session {
     /// When its first handshake was.
     pub fn established(&self) -> Moment {
         self.established
+    }
+
+    /// The network that its first handshake came from.
+    pub(super) fn network(&self) -> &Prefix {
+        &self.network
+    }
+
+    /// When authentic data came last; [`Moment::START`] before the first.
+    pub(super) fn heard(&self) -> Moment {
+        self.heard
     }
 
     /// Whether anything can be sealed for it at `now`.
@@ -180,6 +196,7 @@ impl Session {
         let leads = order > self.order || (order == self.order && counter >= key.next_counter);
         let confirmed = (!key.confirmed()).then_some(answered);
         self.ring.authentic(index, counter);
+        self.heard = now;
         let mut roamed = false;
         if leads {
             self.order = order;
@@ -191,7 +208,7 @@ impl Session {
             self.prove(now, &address);
         }
         if path.peer == self.path.peer {
-            self.heard(bytes);
+            self.allow(bytes);
         }
         Change { confirmed, roamed }
     }
@@ -312,7 +329,7 @@ impl Session {
     }
 
     #[inline]
-    fn heard(&mut self, bytes: usize) {
+    fn allow(&mut self, bytes: usize) {
         if let Proof::Unproven { allowance, challenges, .. } = &mut self.proof {
             *allowance = allowance.saturating_add(bytes as u64);
             *challenges = (*challenges).max(1);

@@ -10,6 +10,8 @@
 mod config;
 mod due;
 mod handshake;
+mod networks;
+mod newcomers;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -18,7 +20,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::challenge::CHALLENGE_BYTES;
 use super::known::Known;
-use super::pending::Pending;
+use super::pending::{Pending, Waiting};
 use super::session::{Change, Session};
 use super::{
     DATA_OVERHEAD, Event, INITIATION_BYTES, Moved, Opened, RESPONSE_BYTES, SCRATCH_MIN, Tunnel,
@@ -34,6 +36,7 @@ use crate::wheel::Wheel;
 pub use config::{Config, Secrets, Stats};
 use due::Outcome;
 use handshake::Answer;
+use networks::Networks;
 
 /// Sessions that may be put out of their slot before [`Sessions::poll`] reports them.
 const EVICTIONS_MAX: usize = 64;
@@ -61,6 +64,7 @@ pub struct Sessions<T> {
     dying: VecDeque<u32>,
     evicted: VecDeque<(SessionRef, WgKey)>,
     by_key: HashMap<WgKey, u32, Keyed>,
+    networks: Networks,
     wheel: Wheel,
     pending: Pending,
     turn: Moment,
@@ -89,6 +93,7 @@ impl<T: Tunnel> Sessions<T> {
         let known = Known::bytes(known_entries(slots));
         listed
             + by_key
+            + Networks::bytes(slots)
             + waiting
             + known
             + Wheel::bytes(slots)
@@ -108,6 +113,7 @@ impl<T: Tunnel> Sessions<T> {
         let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
         let by_key = HashMap::with_capacity_and_hasher(slots, keyed());
         let known = Known::new(known_entries(slots), keyed());
+        let networks = Networks::new(slots, keyed());
         let admission_rng = ChaCha12Rng::from_rng(&mut rng).expect("ChaCha never fails");
         Self {
             engine,
@@ -118,6 +124,7 @@ impl<T: Tunnel> Sessions<T> {
             dying: VecDeque::with_capacity(slots),
             evicted: VecDeque::with_capacity(EVICTIONS_MAX),
             by_key,
+            networks,
             wheel: Wheel::new(slots),
             pending: Pending::new(config.handshake_queue),
             turn: Moment::START,
@@ -194,8 +201,12 @@ impl<T: Tunnel> Sessions<T> {
         }
         if !self.pending.is_empty() && self.may_answer(now.at) {
             let (standing, waiting) = self.pending.pop()?;
-            return Some(match self.handshake(now, &waiting, scratch) {
+            return Some(match self.handshake(now, standing, &waiting, scratch) {
                 Ok(Answer::Response(len)) => Event::Send(waiting.path, &scratch[..len]),
+                Ok(Answer::Prove(drop)) => {
+                    let Waiting { path, initiation, .. } = waiting;
+                    Event::Refused(path, self.reply(now, &path, &initiation, scratch), drop)
+                }
                 Ok(Answer::Move { home, key }) => {
                     let initiation = &mut scratch[..INITIATION_BYTES];
                     initiation.copy_from_slice(&waiting.initiation);

@@ -8,6 +8,7 @@ use crate::bucket::Rate;
 
 mod basics;
 mod model;
+mod newcomers;
 mod rekey;
 mod roaming;
 mod shards;

@@ -66,6 +66,8 @@ pub struct Stats {
     pub begun: u64,
     /// Sessions ended.
     pub ended: u64,
+    /// Those of them that made room for a newcomer from a network with fewer.
+    pub displaced: u64,
     /// Keys that were used for the first time.
     pub confirmed: u64,
     /// Cookie replies.

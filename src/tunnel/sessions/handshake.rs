@@ -2,11 +2,12 @@
 
 use rand_core::RngCore;
 
-use super::{Config, EVICTIONS_MAX, Sessions, Slot};
+use super::newcomers::Place;
+use super::{Config, Sessions};
 use crate::admission::{Standing, Verdict, cookie};
 use crate::drops::Drop;
-use crate::ids::{SessionRef, WgKey};
-use crate::net::{Address, Path};
+use crate::ids::WgKey;
+use crate::net::{Address, Path, Prefix};
 use crate::time::{Moment, Now};
 use crate::tunnel::pending::Waiting;
 use crate::tunnel::session::Session;
@@ -18,6 +19,8 @@ pub(super) enum Answer {
     Response(usize),
     /// Its peer lives in another shard.
     Move { home: u16, key: WgKey },
+    /// None without a cookie, for this reason.
+    Prove(Drop),
 }
 
 impl<T: Tunnel> Sessions<T> {
@@ -71,8 +74,9 @@ impl<T: Tunnel> Sessions<T> {
     ) -> Opened<'s> {
         let Waiting { path, initiation, .. } = waiting;
         if self.pending.is_empty() && self.may_answer(now.at) {
-            return match self.handshake(now, &waiting, scratch) {
+            return match self.handshake(now, standing, &waiting, scratch) {
                 Ok(Answer::Response(len)) => Opened::Reply { bytes: &scratch[..len], drop: None },
+                Ok(Answer::Prove(drop)) => self.cookie(now, &path, &initiation, drop, scratch),
                 Ok(Answer::Move { home, key }) => Opened::Move(Moved { home, key, standing, path }),
                 Err(drop) => Opened::Dropped(drop),
             };
@@ -97,10 +101,21 @@ impl<T: Tunnel> Sessions<T> {
         drop: Drop,
         scratch: &'s mut [u8],
     ) -> Opened<'s> {
+        Opened::Reply { bytes: self.reply(now, path, initiation, scratch), drop: Some(drop) }
+    }
+
+    /// The cookie that `initiation` is to come again with.
+    pub(super) fn reply<'s>(
+        &mut self,
+        now: Now,
+        path: &Path,
+        initiation: &Initiation,
+        scratch: &'s mut [u8],
+    ) -> &'s [u8] {
         let reply = scratch.first_chunk_mut().expect("scratch holds SCRATCH_MIN bytes");
         self.admission.reply(now, &path.peer, initiation, reply);
         self.stats.cookies += 1;
-        Opened::Reply { bytes: &scratch[..cookie::REPLY_BYTES], drop: Some(drop) }
+        &scratch[..cookie::REPLY_BYTES]
     }
 
     /// Whether this turn has budget for another handshake; takes it. A turn is known by its moment.
@@ -117,19 +132,27 @@ impl<T: Tunnel> Sessions<T> {
     pub(super) fn handshake(
         &mut self,
         now: Now,
+        standing: Standing,
         waiting: &Waiting,
         scratch: &mut [u8],
     ) -> Result<Answer, Drop> {
-        let made = self.respond(now, waiting, scratch);
+        let made = self.respond(now, standing, waiting, scratch);
         match made {
             Ok(Answer::Response(_)) => self.stats.handshakes += 1,
             Ok(Answer::Move { .. }) => self.stats.moved += 1,
+            Ok(Answer::Prove(_)) => {}
             Err(_) => self.stats.handshakes_failed += 1,
         }
         made
     }
 
-    fn respond(&mut self, now: Now, waiting: &Waiting, scratch: &mut [u8]) -> Result<Answer, Drop> {
+    fn respond(
+        &mut self,
+        now: Now,
+        standing: Standing,
+        waiting: &Waiting,
+        scratch: &mut [u8],
+    ) -> Result<Answer, Drop> {
         let Config { shard, partition, .. } = self.config;
         let Waiting { path, initiation, key } = waiting;
         let key = match *key {
@@ -143,7 +166,10 @@ impl<T: Tunnel> Sessions<T> {
         let known = self.by_key.get(&key).copied();
         let slot = match known {
             Some(slot) => slot,
-            None => self.vacant(now.at).ok_or(Drop::SessionsFull)?,
+            None => match self.place(now.at, standing, &Prefix::of(path.peer.ip()))? {
+                Place::Slot(slot) => slot,
+                Place::ForProof => return Ok(Answer::Prove(Drop::SessionsFull)),
+            },
         };
         let index = partition.index(shard, slot);
         let made = match self.engine.respond(now.at, slot, &key, index, initiation, scratch) {
@@ -160,6 +186,7 @@ impl<T: Tunnel> Sessions<T> {
             self.by_key.insert(key, slot);
             self.stats.begun += 1;
             let session = Session::new(now.at, key, *path, self.token);
+            self.networks.enter(session.network());
             self.token = self.rng.next_u64();
             self.slots[slot as usize].session = Some(session);
         }
@@ -173,36 +200,13 @@ impl<T: Tunnel> Sessions<T> {
         if made.len == 0 { Err(Drop::BadInitiation) } else { Ok(Answer::Response(made.len)) }
     }
 
-    /// A slot for a new session: one that is free, one never used, one whose tenant is dead.
-    fn vacant(&mut self, now: Moment) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            return Some(slot);
-        }
-        if self.slots.len() < self.capacity() {
-            self.slots.push(Slot::default());
-            return u32::try_from(self.slots.len() - 1).ok();
-        }
-        while self.evicted.len() < EVICTIONS_MAX {
-            let slot = self.dying.pop_front()?;
-            let place = &mut self.slots[slot as usize];
-            place.listed = false;
-            let Some(tenant) = place.session.as_ref().filter(|tenant| tenant.dead(now)) else {
-                continue;
-            };
-            let session = SessionRef { slot, generation: place.generation };
-            self.evicted.push_back((session, *tenant.key()));
-            self.vacate(slot);
-            return self.free.pop();
-        }
-        None
-    }
-
     /// Empties a slot.
     pub(super) fn vacate(&mut self, slot: u32) {
         let place = &mut self.slots[slot as usize];
         let Some(tenant) = place.session.take() else { return };
         place.generation = place.generation.wrapping_add(1);
         self.by_key.remove(tenant.key());
+        self.networks.leave(tenant.network());
         self.wheel.cancel(slot);
         self.engine.remove(slot);
         self.free.push(slot);

@@ -162,6 +162,7 @@ impl<K: Kind> Trial<K> {
                 self.keys[ours.unwrap()] = Keys::default();
             }
             Due::Move(..) => unreachable!("there is one shard"),
+            Due::Refused(..) => unreachable!("there is room for all"),
             Due::Dropped(_) => {}
         }
     }

@@ -30,7 +30,9 @@ fn challenges(due: &[Due]) -> Vec<(&Path, &[u8])> {
         .filter(|due| sent(due))
         .map(|due| match due {
             Due::Send(path, bytes) => (path, bytes.as_slice()),
-            Due::Ended(..) | Due::Move(..) | Due::Dropped(_) => unreachable!("filtered"),
+            Due::Ended(..) | Due::Move(..) | Due::Dropped(_) | Due::Refused(..) => {
+                unreachable!("filtered")
+            }
         })
         .collect()
 }

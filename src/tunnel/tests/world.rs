@@ -193,6 +193,7 @@ pub(super) enum Due {
     Ended(SessionRef, WgKey),
     Move(Moved, Vec<u8>),
     Dropped(Drop),
+    Refused(Path, Vec<u8>, Drop),
 }
 
 pub(super) struct World<K: Kind> {
@@ -257,6 +258,7 @@ impl<K: Kind> World<K> {
                 Event::Ended(session, key) => Due::Ended(session, key),
                 Event::Move(moved, initiation) => Due::Move(moved, initiation.to_vec()),
                 Event::Dropped(drop) => Due::Dropped(drop),
+                Event::Refused(path, bytes, drop) => Due::Refused(path, bytes.to_vec(), drop),
             });
             assert!(due.len() < 10_000, "poll does not end");
         }
