@@ -1,13 +1,17 @@
 //! The overlay as a bootstrap node sees it: who is there and who is close to whom.
 //!
-//! The [`table`] of live peers that FIND_NODE is answered from, and the [`snapshot`]s by which shards
-//! know each other's.
+//! The [`table`] of live peers that FIND_NODE is answered from, the [`snapshot`]s by which shards
+//! know each other's, and the [`records`] that peers keep here.
 
+mod deadlines;
 pub mod lookup;
+pub mod records;
+mod slots;
 pub mod snapshot;
 pub mod table;
 
 pub use lookup::{Found, Listing, closest};
+pub use records::Records;
 pub use snapshot::{Others, Publisher, Snapshot};
 pub use table::{
     Closest, Config, Entry, EntryIdx, Inserted, PEER_BYTES_MAX, Refused, Table, TableEvent,
