@@ -20,6 +20,8 @@ mod order;
 mod refusals;
 #[path = "codec/shim.rs"]
 mod shim;
+#[path = "codec/slices.rs"]
+mod slices;
 #[path = "codec/stored.rs"]
 mod stored;
 #[path = "codec/values.rs"]

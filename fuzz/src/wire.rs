@@ -1,8 +1,10 @@
 //! Plaintexts, message bodies and addresses: whatever a peer can put behind its keys.
 
 use molia_router::wire::body::{
-    Capabilities, Error, FindNodeReq, FindNodeResp, Goaway, IdentityBinding, NegotiateReq,
-    NegotiateResp, Overflow, Peer, Ping, Pong, Puzzle, ReflectReq, ReflectResp, Writer,
+    AnnounceProviderReq, AnnounceProviderResp, Capabilities, Error, FindNodeReq, FindNodeResp,
+    FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq, NegotiateResp,
+    Overflow, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp, Stamp, StoreReq,
+    StoreResp, Writer,
 };
 use molia_router::wire::check::{Rules, Verdict, check};
 use molia_router::wire::kind::{Kind, KindSet};
@@ -65,7 +67,7 @@ pub fn body(data: &[u8]) {
     if bytes.len() > OUT_BYTES / 2 {
         return;
     }
-    match which % 14 {
+    match which % 23 {
         0 => agree!(Ping, bytes),
         1 => agree!(Pong, bytes),
         2 => agree!(owned Capabilities, bytes),
@@ -84,7 +86,41 @@ pub fn body(data: &[u8]) {
             |error: &Error<'_>, out: &mut Writer<'_>| error.write(out),
             known_code
         ),
-        _ => agree!(Goaway, bytes),
+        13 => agree!(Goaway, bytes),
+        _ => stored(which % 23, bytes),
+    }
+}
+
+/// Bodies of what is stored, found and announced.
+fn stored(which: u8, bytes: &[u8]) {
+    match which {
+        14 => agree!(
+            Record,
+            bytes,
+            |record: &Record<'_>, out: &mut Writer<'_>| record.write(out),
+            |record| proto::Record { validators: Vec::new(), ..record }
+        ),
+        15 => agree!(Provider, bytes),
+        16 => agree!(owned Stamp, bytes),
+        17 => agree!(owned FindValueReq, bytes),
+        18 => agree!(FindValueResp, bytes, find_value),
+        19 => agree!(StoreReq, bytes),
+        20 => agree!(
+            StoreResp,
+            bytes,
+            |answer: &StoreResp<'_>, out: &mut Writer<'_>| answer.write(out),
+            |answer: proto::StoreResp| proto::StoreResp { code: answer.code().into(), ..answer }
+        ),
+        21 => agree!(AnnounceProviderReq, bytes),
+        _ => agree!(
+            AnnounceProviderResp,
+            bytes,
+            |answer: &AnnounceProviderResp<'_>, out: &mut Writer<'_>| answer.write(out),
+            |answer: proto::AnnounceProviderResp| proto::AnnounceProviderResp {
+                code: answer.code().into(),
+                ..answer
+            }
+        ),
     }
 }
 
@@ -93,6 +129,20 @@ fn find_node(answer: &FindNodeResp<'_>, out: &mut Writer<'_>) -> Result<(), Over
     for peer in answer.peers.iter() {
         out.message(1, |out| peer.write(out))?;
     }
+    out.uint32(14, answer.chunk_index)?;
+    out.uint32(15, answer.total_chunks)
+}
+
+/// As a router writes it, from what it keeps in wire form.
+fn find_value(answer: &FindValueResp<'_>, out: &mut Writer<'_>) -> Result<(), Overflow> {
+    match answer.value {
+        Some(Found::Record(slice)) => out.encoded(1, slice)?,
+        Some(Found::Providers(providers)) => out.message(2, |out| {
+            providers.iter().try_for_each(|one| out.message(1, |out| one.write(out)))
+        })?,
+        None => {}
+    }
+    answer.closer_peers.iter().try_for_each(|peer| out.message(3, |out| peer.write(out)))?;
     out.uint32(14, answer.chunk_index)?;
     out.uint32(15, answer.total_chunks)
 }

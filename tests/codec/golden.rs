@@ -1,13 +1,14 @@
 //! Whole plaintexts, computed by hand from the page: they pin the layout itself.
 
-use molia_router::ids::{PeerId, WgKey};
+use molia_router::ids::{Key, PeerId, WgKey};
 use molia_router::wire::body::{
-    Addrs, Capabilities, Entry, Error, FindNodeReq, Goaway, IdentityBinding, NegotiateReq,
-    NegotiateResp, Overflow, Peer, Ping, Pong, Puzzle, ReflectReq, ReflectResp, Writer, feature,
-    find_node, flag,
+    Addrs, AnnounceProviderReq, AnnounceProviderResp, Capabilities, Entry, Error, FindNodeReq,
+    FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq, NegotiateResp,
+    Overflow, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp, Stamp, StoreReq,
+    StoreResp, Writer, feature, find_node, find_value, flag,
 };
 use molia_router::wire::{
-    Class, Code, Flags, Header, Kind, VERSION, encode, multiaddr, open, split,
+    Class, Code, Flags, Header, Kind, StoreCode, VERSION, encode, multiaddr, open, split,
 };
 
 /// The bytes of hex digits; blanks mean nothing.
@@ -144,6 +145,144 @@ fn find_node() {
     assert!(read.peers.iter().eq([peer]));
     assert_eq!(header.flags, Flags::RESPONSE.with(Flags::MORE_CHUNKS));
     assert_eq!(header.chunk(7, false).flags, Flags::RESPONSE);
+}
+
+const KEY: Key = Key([0xAA; 32]);
+const PROVIDER: Provider<'_> = Provider {
+    peer_id: PeerId([0x1D; 32]),
+    meta: b"v=1",
+    expires_unix_s: 300,
+    sequence: 7,
+    owner_pubkey: Some(&[0xED; 32]),
+    signature: Some(&[0x51; 64]),
+};
+
+fn provider_hex() -> String {
+    let (id, owner, sig) = ("1d".repeat(32), "ed".repeat(32), "51".repeat(64));
+    format!("0a 20 {id}  12 03 763d31  18 ac02  20 07  2a 20 {owner}  32 40 {sig}")
+}
+
+/// What `write` writes.
+fn encoded(write: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>) -> Vec<u8> {
+    let mut room = [0; 1184];
+    let mut out = Writer::new(&mut room);
+    write(&mut out).unwrap();
+    out.written().to_vec()
+}
+
+#[test]
+fn find_value() {
+    let hex =
+        format!("4d00 0034  01 07 00 01  00000009 00000000  0a 20 {}  10 05", "aa".repeat(32));
+    let request = FindValueReq { key: KEY, provider_limit: 5 };
+    let body = pinned(&hex, Header::request(Kind::FindValueReq, 9), |out| request.write(out));
+    assert_eq!(FindValueReq::read(&body), Ok(request));
+
+    let (id, key, provider) = ("1e".repeat(32), "3a".repeat(32), provider_hex());
+    let hex = format!(
+        "4d00 017f  01 08 01 01  00000009 00000000
+        12 a602  0a 9001 {provider}  0a 9001 {provider}  1a 44  0a 20 {id}  22 20 {key}"
+    );
+    let entry = encoded(|out| PROVIDER.write(out));
+    let peer = Peer {
+        peer_id: PeerId([0x1E; 32]),
+        addrs: Addrs::NONE,
+        rtt_ms: 0,
+        wg_public: WgKey([0x3A; 32]),
+        flags: 0,
+    };
+    let peer_entry = encoded(|out| peer.write(out));
+    let body = pinned(&hex, Header::response(Kind::FindValueResp, 9), |out| {
+        let mut response = find_value::RespWriter::new(out);
+        response.providers([&entry[..]; 2])?;
+        response.closer_peer(&peer_entry)?;
+        response.finish();
+        Ok(())
+    });
+    let read = FindValueResp::read(&body).unwrap();
+    let Some(Found::Providers(providers)) = read.value else { panic!("{read:?}") };
+    assert!(providers.iter().eq([PROVIDER; 2]) && read.closer_peers.iter().eq([peer]));
+
+    let hex = "4d00 0018  01 08 01 01  00000009 00000007  0a 02 ccdd  70 01  78 02";
+    let header = Header::response(Kind::FindValueResp, 9).chunk(7, false);
+    let body = pinned(hex, header, |out| {
+        let mut response = find_value::RespWriter::new(out);
+        response.record(&[0xCC, 0xDD])?;
+        response.finish_chunk(1, 2)
+    });
+    let read = FindValueResp::read(&body).unwrap();
+    assert_eq!(read.value, Some(Found::Record(&[0xCC, 0xDD])));
+    assert_eq!((read.chunk_index, read.total_chunks), (1, 2));
+}
+
+#[test]
+fn store() {
+    let (key, owner, sig) = ("aa".repeat(32), "ed".repeat(32), "51".repeat(64));
+    let record_hex = format!(
+        "0a 20 {key}  12 02 6869  18 02  20 ac02  28 8001  32 20 {owner}  3a 40 {sig}
+        4a 04 626c6f67"
+    );
+    let record = Record {
+        key: KEY,
+        value: b"hi",
+        sequence: 2,
+        ttl_secs: 300,
+        not_before_unix: 128,
+        owner_pubkey: Some(&[0xED; 32]),
+        signature: Some(&[0x51; 64]),
+        salt: b"blog",
+    };
+    let encoded = encoded(|out| record.write(out));
+    assert_eq!(encoded, bytes(&record_hex));
+    assert_eq!(Record::read(&encoded), Ok(record));
+
+    let hex = format!(
+        "4d00 00b7  01 09 00 01  00000009 00000000
+        0a 9801 {record_hex}  12 06  08 ac02  10 8001  1a 02 aabb"
+    );
+    let request = StoreReq {
+        record: &encoded,
+        stamp: Some(Stamp { epoch: 300, nonce: 128 }),
+        admission: &[0xAA, 0xBB],
+        ..StoreReq::default()
+    };
+    let body = pinned(&hex, Header::request(Kind::StoreReq, 9), |out| request.write(out));
+    assert_eq!(StoreReq::read(&body), Ok(request));
+
+    let hex = "4d00 001a  01 0a 01 01  00000009 00000000  08 03  12 03 6f6c64  18 8001";
+    let response = StoreResp { code: StoreCode::Stale, reason: "old", retry_after_ms: 128 };
+    let body = pinned(hex, Header::response(Kind::StoreResp, 9), |out| response.write(out));
+    assert_eq!(StoreResp::read(&body), Ok(response));
+}
+
+#[test]
+fn announce_provider() {
+    let hex = format!(
+        "4d00 00cc  01 0b 00 01  00000009 00000000
+        0a 20 {}  12 9001 {}  1a 02 08 01  22 01 01",
+        "aa".repeat(32),
+        provider_hex()
+    );
+    let request = AnnounceProviderReq {
+        key: KEY,
+        provider: PROVIDER,
+        stamp: Some(Stamp { epoch: 1, nonce: 0 }),
+        admission: &[1],
+    };
+    let header = Header::request(Kind::AnnounceProviderReq, 9);
+    let body = pinned(&hex, header, |out| request.write(out));
+    assert_eq!(AnnounceProviderReq::read(&body), Ok(request));
+
+    let hex = "4d00 001c  01 0c 01 01  00000009 00000000  08 01  12 02 6f6b  18 904e  20 8001";
+    let response = AnnounceProviderResp {
+        code: StoreCode::Ok,
+        reason: "ok",
+        accepted_ttl_s: 10_000,
+        retry_after_ms: 128,
+    };
+    let header = Header::response(Kind::AnnounceProviderResp, 9);
+    let body = pinned(hex, header, |out| response.write(out));
+    assert_eq!(AnnounceProviderResp::read(&body), Ok(response));
 }
 
 #[test]
