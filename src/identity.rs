@@ -10,11 +10,12 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use boringtun::x25519::{PublicKey, StaticSecret};
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey};
 use rand_core::{CryptoRng, RngCore};
 use zeroize::Zeroizing;
 
 use crate::ids::{PeerId, WgKey};
+use crate::signing;
 use crate::wire::body::IdentityBinding;
 
 /// What a binding's signature begins with.
@@ -59,6 +60,11 @@ impl Identity {
     /// The public key others speak WireGuard to.
     pub const fn wg_key(&self) -> WgKey {
         self.wg_key
+    }
+
+    /// The secret key that signs what the node says, see [`signing`].
+    pub const fn signing_key(&self) -> &SigningKey {
+        &self.signing
     }
 
     /// The secret key of the WireGuard tunnels.
@@ -148,8 +154,7 @@ pub fn verify(
         return Err(Refused::Expired);
     }
     let signed = signed_bytes(session_key, binding.not_before_unix_s, binding.not_after_unix_s);
-    VerifyingKey::from_bytes(&binding.ed25519_public)
-        .and_then(|key| key.verify_strict(&signed, &Signature::from_bytes(&binding.signature)))
+    signing::verify(&binding.ed25519_public, &signed, &binding.signature)
         .map_err(|_| Refused::BadSignature)?;
     Ok(PeerId::of_public(&binding.ed25519_public))
 }

@@ -4,7 +4,7 @@
 //! state machines never use each other:
 //!
 //! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`partition`],
-//!   [`admission`], [`wire`]
+//!   [`wire`], [`signing`], [`admission`]
 //! * L1 state machines: [`tunnel`], [`identity`], [`egress`], [`overlay`]
 //! * L2 composition: [`counters`], [`router`]
 //! * L3 input and output: [`clock`], [`port`], [`shard`], [`config`], [`admin`], [`client`], [`cli`]
@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod net;
 pub mod partition;
+pub mod signing;
 pub mod time;
 pub mod wheel;
 pub mod wire;

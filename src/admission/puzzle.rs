@@ -6,6 +6,7 @@
 //! MACs, so a solution fits one initiation and one cookie. Difficulty 0 is always met.
 
 use super::Initiation;
+use crate::signing::stamp::leading_zeros;
 
 /// What a cookie reply's nonce says about the price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +60,5 @@ pub fn solve(
 fn work(ephemeral: &[u8], index: [u8; 4], cookie: &[u8; 16]) -> u32 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(ephemeral).update(&index).update(cookie);
-    let digest = hasher.finalize();
-    let mut zeros = 0;
-    for byte in digest.as_bytes() {
-        zeros += byte.leading_zeros();
-        if *byte != 0 {
-            break;
-        }
-    }
-    zeros
+    leading_zeros(hasher.finalize().as_bytes())
 }

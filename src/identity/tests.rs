@@ -1,6 +1,6 @@
 //! Bindings, key files, and what must never be told.
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng as _;
 use zeroize::ZeroizeOnDrop;

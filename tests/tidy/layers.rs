@@ -4,7 +4,19 @@ use super::source::{code, is_word, line, words};
 
 /// Layer of every module of the library; `lib.rs` lists the same ones.
 pub(crate) const LAYERS: [&[&str]; 4] = [
-    &["admission", "bucket", "drops", "ids", "limits", "net", "partition", "time", "wheel", "wire"],
+    &[
+        "admission",
+        "bucket",
+        "drops",
+        "ids",
+        "limits",
+        "net",
+        "partition",
+        "signing",
+        "time",
+        "wheel",
+        "wire",
+    ],
     &["egress", "identity", "overlay", "tunnel"],
     &["counters", "router"],
     &["admin", "cli", "client", "clock", "config", "port", "shard"],
