@@ -1,9 +1,13 @@
 //! Nothing in the codec allocates, whatever the bytes.
 
 use allocation_counter::measure;
+use molia_router::ids::{Key, PeerId};
+use molia_router::signing::{self, Refused};
 use molia_router::wire::body::{
-    Capabilities, Error, FindNodeReq, FindNodeResp, Goaway, IdentityBinding, NegotiateReq,
-    NegotiateResp, Peer, Ping, Pong, Puzzle, ReflectReq, ReflectResp,
+    AnnounceProviderReq, AnnounceProviderResp, Capabilities, Chunks, Error, FindNodeReq,
+    FindNodeResp, FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq,
+    NegotiateResp, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp, Stamp,
+    StoreReq, StoreResp, Writer, find_value,
 };
 use molia_router::wire::{Header, Kind, encode, multiaddr, open, split};
 use proptest::collection::vec;
@@ -14,6 +18,10 @@ use super::values::soup;
 /// Reads `body` as every message; how many took it.
 fn read_as_everything(body: &[u8]) -> usize {
     let peers = |response: FindNodeResp<'_>| response.peers.iter().count();
+    let providers = |response: FindValueResp<'_>| match response.value {
+        Some(Found::Providers(providers)) => providers.iter().count(),
+        Some(Found::Record(_)) | None => response.closer_peers.iter().count(),
+    };
     let taken = [
         Ping::read(body).is_ok(),
         Pong::read(body).is_ok(),
@@ -30,6 +38,15 @@ fn read_as_everything(body: &[u8]) -> usize {
         Error::read(body).is_ok(),
         Goaway::read(body).is_ok_and(|goaway| goaway.alternates.sockets().count() < 9),
         multiaddr::decode(body).is_ok(),
+        Record::read(body).is_ok(),
+        Provider::read(body).is_ok(),
+        Stamp::read(body).is_ok(),
+        FindValueReq::read(body).is_ok(),
+        FindValueResp::read(body).map(providers).is_ok(),
+        StoreReq::read(body).is_ok(),
+        StoreResp::read(body).is_ok(),
+        AnnounceProviderReq::read(body).is_ok(),
+        AnnounceProviderResp::read(body).is_ok(),
     ];
     taken.iter().filter(|taken| **taken).count()
 }
@@ -53,6 +70,59 @@ proptest! {
         });
         prop_assert_eq!((info.count_total, info.bytes_total), (0, 0), "{} bytes", len);
     }
+}
+
+/// A record cut for FIND_VALUE and for STORE, and providers.
+#[test]
+fn cutting_and_writing_what_is_stored() {
+    let (record, provider) = ([7; 8192], [7; 144]);
+    let info = measure(|| {
+        let mut room = [0; 1184];
+        let plan = Chunks::of_record(record.len(), 0, room.len()).unwrap();
+        for (index, range) in (0..).zip(plan.iter()) {
+            let mut out = Writer::new(&mut room);
+            let mut response = find_value::RespWriter::new(&mut out);
+            response.record(&record[range]).unwrap();
+            response.finish_chunk(index, 7).unwrap();
+        }
+        let stamp = Some(Stamp { epoch: 1, nonce: 1 });
+        let request =
+            StoreReq { record: &record, stamp, admission: &[1; 64], ..Default::default() };
+        for chunk in request.chunks(room.len()).unwrap() {
+            chunk.write(&mut Writer::new(&mut room)).unwrap();
+        }
+        let providers = || std::iter::repeat_n(&provider[..], 40);
+        for range in Chunks::of_providers(providers(), room.len()).unwrap().iter() {
+            let mut out = Writer::new(&mut room);
+            let mut response = find_value::RespWriter::new(&mut out);
+            response.providers(providers().take(range.len())).unwrap();
+        }
+    });
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+}
+
+/// Nor does a signature cost memory, once there is room for what it is over.
+#[test]
+fn verifying() {
+    let value = [7; 8000];
+    let owner = [1; 32];
+    let record = Record {
+        key: Key::of_name(&owner, &[]),
+        value: &value,
+        sequence: 1,
+        ttl_secs: 1,
+        not_before_unix: 1,
+        owner_pubkey: Some(&owner),
+        signature: Some(&[2; 64]),
+        salt: &[],
+    };
+    let stamp = Stamp { epoch: 1, nonce: 1 };
+    let mut scratch = Vec::with_capacity(8400);
+    let info = measure(|| {
+        assert_eq!(signing::verify_record(&record, &mut scratch), Err(Refused::BadSignature));
+        let _ = signing::stamp::paid(&stamp, &record.key, &PeerId([1; 32]), 8);
+    });
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
 }
 
 /// The counter counts: prost's error for the same bytes is an allocation.
