@@ -13,11 +13,16 @@
 //!
 //! It does not do curve arithmetic, and does not know sessions: whether an address is
 //! known is the caller's word.
+//!
+//! Beside it lie the rules for requests that leave something behind, once a session stands:
+//! [`stamps`] are their price, and [`repeats`] keep a retry from having its effect twice.
 
 pub mod cookie;
 mod load;
 pub mod puzzle;
+pub mod repeats;
 mod replay;
+pub mod stamps;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,31 +1,10 @@
-//! Puts the chunks of one answer together.
-//!
-//! A receiver keeps one stream per request and drops it after [`STREAM_LIFE`]. A
-//! retried request may be answered twice, each time as a stream of its own; the
-//! later stream then replaces the earlier, once: chunks of the replaced one, and
-//! of any third, are ignored. So one request never holds more than
-//! [`CHUNKS_MAX`] frames, whatever the other side sends.
+//! Puts the chunks of one answer together, by the rules that a router puts requests together by
+//! ([`Stream`]); only that the bodies of an answer stay apart, and that the client may allocate.
 
-use std::time::Duration;
-
-use crate::limits::CHUNKS_MAX;
+use crate::overlay::reassembly::{Step, Stream};
 use crate::time::Moment;
 
-/// How long a stream may take from its first chunk to its last.
-pub const STREAM_LIFE: Duration = Duration::from_secs(5);
-
-/// Where a chunk belongs, as its frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Stream id of the header; 0 for an answer that is not chunked.
-    pub stream: u32,
-    /// Flag `more_chunks` of the header.
-    pub more: bool,
-    /// `chunk_index` of the body.
-    pub index: u32,
-    /// `total_chunks` of the body; 0 for an answer that is not chunked.
-    pub total: u32,
-}
+pub use crate::overlay::reassembly::Place;
 
 /// What became of a chunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,14 +23,7 @@ pub enum Chunk {
 #[derive(Debug, Default)]
 pub struct Assembly {
     stream: Option<Stream>,
-    /// The stream that was replaced.
-    replaced: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Stream {
-    id: u32,
-    started: Moment,
+    /// Of each chunk, once it came.
     bodies: Vec<Option<Vec<u8>>>,
 }
 
@@ -61,39 +33,25 @@ impl Assembly {
         if place.stream == 0 {
             return whole(place, body);
         }
-        let Some((index, total)) = check(place) else { return Chunk::Malformed };
-        if !self.select(now, place.stream, total) {
-            return Chunk::Ignored;
-        }
-        let Some(stream) = &mut self.stream else { return Chunk::Ignored };
-        if stream.bodies.len() != total {
+        let Some(begun) = self.stream.or_else(|| Stream::begin(now, &place)) else {
             return Chunk::Malformed;
-        }
-        let slot = &mut stream.bodies[index];
-        if slot.is_some() {
-            return Chunk::Ignored;
-        }
-        *slot = Some(body.to_vec());
-        if stream.bodies.iter().any(Option::is_none) {
+        };
+        let stream = self.stream.insert(begun);
+        let index = match stream.take(now, &place) {
+            Step::Keep(index) => index,
+            Step::Restart(index) => {
+                self.bodies.clear();
+                index
+            }
+            Step::Ignore => return Chunk::Ignored,
+            Step::Malformed => return Chunk::Malformed,
+        };
+        self.bodies.resize(stream.total(), None);
+        self.bodies[index] = Some(body.to_vec());
+        if !stream.is_complete() {
             return Chunk::Kept;
         }
-        let bodies = std::mem::take(&mut stream.bodies);
-        Chunk::Complete(bodies.into_iter().flatten().collect())
-    }
-
-    /// Makes `id` the stream that is put together, if it may be.
-    fn select(&mut self, now: Moment, id: u32, total: usize) -> bool {
-        if let Some(current) = &self.stream {
-            if current.id == id {
-                return now.since(current.started) < STREAM_LIFE;
-            }
-            if self.replaced.is_some() {
-                return false;
-            }
-            self.replaced = Some(current.id);
-        }
-        self.stream = Some(Stream { id, started: now, bodies: vec![None; total] });
-        true
+        Chunk::Complete(std::mem::take(&mut self.bodies).into_iter().flatten().collect())
     }
 }
 
@@ -105,17 +63,11 @@ fn whole(place: Place, body: &[u8]) -> Chunk {
     Chunk::Complete(vec![body.to_vec()])
 }
 
-/// Index and total of a chunk whose place makes sense.
-fn check(place: Place) -> Option<(usize, usize)> {
-    let index = usize::try_from(place.index).ok()?;
-    let total = usize::try_from(place.total).ok()?;
-    let last = index.checked_add(1)? == total;
-    (total <= CHUNKS_MAX && index < total && place.more != last).then_some((index, total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CHUNKS_MAX;
+    use crate::overlay::reassembly::STREAM_LIFE;
     use proptest::prelude::*;
 
     const NOW: Moment = Moment::START;
@@ -149,7 +101,7 @@ mod tests {
         assert_eq!(assembly.insert(NOW, chunk(7, 1, 2), b"b"), Chunk::Kept);
         assert_eq!(assembly.insert(NOW, chunk(7, 1, 2), b"other"), Chunk::Ignored);
         assert_eq!(assembly.insert(NOW, chunk(7, 0, 2), b"a"), complete(&[b"a", b"b"]));
-        assert_eq!(assembly.insert(NOW, chunk(7, 0, 2), b"a"), Chunk::Malformed);
+        assert_eq!(assembly.insert(NOW, chunk(7, 0, 2), b"a"), Chunk::Ignored);
     }
 
     #[test]
@@ -216,8 +168,7 @@ mod tests {
             let mut assembly = Assembly::default();
             for (stream, more, index, total) in places {
                 assembly.insert(NOW, Place { stream, more, index, total }, &[0; 1200]);
-                let held = assembly.stream.as_ref().map_or(0, |stream| stream.bodies.len());
-                prop_assert!(held <= CHUNKS_MAX);
+                prop_assert!(assembly.bodies.len() <= CHUNKS_MAX);
             }
         }
     }

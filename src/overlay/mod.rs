@@ -1,16 +1,19 @@
 //! The overlay as a bootstrap node sees it: who is there and who is close to whom.
 //!
 //! The [`table`] of live peers that FIND_NODE is answered from, the [`snapshot`]s by which shards
-//! know each other's, and the [`records`] that peers keep here.
+//! know each other's, the [`records`] that peers keep here, and the [`reassembly`]
+//! of requests that are larger than a frame.
 
 mod deadlines;
 pub mod lookup;
+pub mod reassembly;
 pub mod records;
 mod slots;
 pub mod snapshot;
 pub mod table;
 
 pub use lookup::{Found, Listing, closest};
+pub use reassembly::Reassembly;
 pub use records::Records;
 pub use snapshot::{Others, Publisher, Snapshot};
 pub use table::{

@@ -63,6 +63,11 @@ impl<K: Eq + Hash, V> Slots<K, V> {
         Self { keyed, heads, nodes, free: NONE, len: 0, capacity }
     }
 
+    /// Entries in the map.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether nothing more can be inserted.
     pub(super) const fn is_full(&self) -> bool {
         self.len == self.capacity
@@ -228,7 +233,7 @@ mod tests {
                     }
                     None => {}
                 }
-                prop_assert_eq!((slots.len, slots.is_full()), (model.len(), model.len() == capacity));
+                prop_assert_eq!((slots.len(), slots.is_full()), (model.len(), model.len() == capacity));
             }
             model.sort_unstable_by_key(|(.., slot)| *slot);
             let listed: Vec<_> = slots.iter_from(0).map(|(slot, k, v)| (*k, *v, slot)).collect();

@@ -86,22 +86,13 @@ impl Providers {
         if offer.expires <= now {
             return Outcome::Rejected(Why::Expired);
         }
-        let Some(topic) = self.topics.find(key) else { return self.add(key, offer, None) };
-        match self.kept.find(&(topic, offer.peer)) {
-            Some(slot) if self.kept[slot].expires <= now => self.add(key, offer, Some(slot)),
-            Some(slot) => self.renew(slot, offer),
-            None if self.topics[topic].len < self.per_key => self.add(key, offer, None),
-            None => match self.crowded(now, topic, offer) {
-                None => Outcome::Rejected(Why::KeyFull),
-                Some(out) if self.kept[out].expires <= now => self.add(key, offer, Some(out)),
-                Some(out) => {
-                    let peer = self.kept.key(out).1;
-                    match self.add(key, offer, Some(out)) {
-                        Outcome::Stored => Outcome::Displaced(peer),
-                        refused => refused,
-                    }
-                }
-            },
+        let (out, outcome) = match self.place(now, key, offer) {
+            Ok(place) => place,
+            Err(outcome) => return outcome,
+        };
+        match self.add(key, offer, out) {
+            Ok(()) => outcome,
+            Err(why) => Outcome::Rejected(why),
         }
     }
 
@@ -138,27 +129,40 @@ impl Providers {
         })
     }
 
-    /// A newer announcement of a peer takes the place of its earlier one.
-    fn renew(&mut self, slot: Slot, offer: &Provider<'_>) -> Outcome {
-        let held = self.provider(slot);
-        if offer.sequence < held.sequence {
-            return Outcome::Stale;
+    /// Whose place a provider takes, if anybody's, and what to call that; or why it gets none.
+    fn place(
+        &self,
+        now: Moment,
+        key: &Key,
+        offer: &Provider<'_>,
+    ) -> Result<(Option<Slot>, Outcome), Outcome> {
+        let Some(topic) = self.topics.find(key) else { return Ok((None, Outcome::Stored)) };
+        if let Some(slot) = self.kept.find(&(topic, offer.peer)) {
+            let held = self.provider(slot);
+            return match offer.sequence {
+                _ if held.expires <= now => Ok((Some(slot), Outcome::Stored)),
+                sequence if sequence > held.sequence => Ok((Some(slot), Outcome::Stored)),
+                sequence if sequence < held.sequence => Err(Outcome::Stale),
+                _ if offer.encoded == held.encoded => Err(Outcome::Unchanged),
+                _ => Err(Outcome::Equivocation),
+            };
         }
-        if offer.sequence == held.sequence {
-            let same = offer.encoded == held.encoded;
-            return if same { Outcome::Unchanged } else { Outcome::Equivocation };
+        if self.topics[topic].len < self.per_key {
+            return Ok((None, Outcome::Stored));
         }
-        let key = *self.topics.key(self.kept.key(slot).0);
-        self.add(&key, offer, Some(slot))
+        let Some(out) = self.crowded(now, topic, offer) else {
+            return Err(Outcome::Rejected(Why::KeyFull));
+        };
+        let Provider { peer, expires, .. } = self.provider(out);
+        let outcome = if expires <= now { Outcome::Stored } else { Outcome::Displaced(peer) };
+        Ok((Some(out), outcome))
     }
 
     /// Puts a provider at the head of its key's list, and takes `out` from there.
-    fn add(&mut self, key: &Key, offer: &Provider<'_>, out: Option<Slot>) -> Outcome {
+    fn add(&mut self, key: &Key, offer: &Provider<'_>, out: Option<Slot>) -> Result<(), Why> {
         let cost = offer.cost();
         let old = out.map(|slot| self.provider(slot).cost());
-        if let Err(why) = self.ledger.fits(&cost, old.as_ref()) {
-            return Outcome::Rejected(why);
-        }
+        self.ledger.fits(&cost, old.as_ref())?;
         if let Some(out) = out {
             self.take_out(out);
         }
@@ -176,7 +180,7 @@ impl Providers {
         }
         self.topics[topic] = Topic { newest: Some(slot), len: len + 1 };
         self.deadlines.set(slot, expires);
-        Outcome::Stored
+        Ok(())
     }
 
     /// Who goes so that the newcomer can come; `None` if it is the newcomer.
