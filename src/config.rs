@@ -174,6 +174,7 @@ impl Config {
             tunnel: tunnel::config(&self.values),
             egress: egress::config(&self.values),
             table: overlay::config(&self.values),
+            records: overlay::records(&self.values),
             reflect: self.values.flag(Name::ReflectEnabled),
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),

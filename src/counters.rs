@@ -31,6 +31,7 @@ use crate::drops::Drop;
 use crate::egress::{Log2, QueueStats};
 use crate::identity;
 use crate::net::{Achieved, Feature, Stats};
+use crate::overlay::records::{Outcome, Share};
 use crate::overlay::{Inserted, Refused};
 use crate::time::Now;
 use crate::tunnel;
@@ -348,6 +349,26 @@ impl Counters {
     #[inline]
     pub fn evicted(&self) {
         self.add(Id::Evictions, 0, 1);
+    }
+
+    /// Counts what became of a value or a provider.
+    #[inline]
+    pub fn written(&self, outcome: Outcome) {
+        self.add(Id::Written, outcome.index(), 1);
+    }
+
+    /// Counts a value or a provider that is not what it says.
+    #[inline]
+    pub fn write_refused(&self) {
+        self.add(Id::WriteRefused, 0, 1);
+    }
+
+    /// Values and providers kept now.
+    pub fn records(&self, values: Share, providers: Share) {
+        self.set(Id::Values, 0, values.entries as u64);
+        self.set(Id::ValueBytes, 0, values.bytes as u64);
+        self.set(Id::Providers, 0, providers.entries as u64);
+        self.set(Id::ProviderBytes, 0, providers.bytes as u64);
     }
 
     /// Publishes the mailbox.

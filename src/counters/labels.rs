@@ -4,6 +4,7 @@ use super::mail;
 use crate::drops::Drop;
 use crate::identity;
 use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
+use crate::overlay::records::Outcome;
 use crate::wire::code::Code;
 use crate::wire::kind::{Class, Kind};
 
@@ -32,6 +33,8 @@ pub enum Axis {
     Binding,
     /// What a socket refuses.
     SocketError,
+    /// What became of a value or a provider.
+    Written,
     /// Why a message between shards was dropped.
     MailDrop,
     /// Kinds of buffers.
@@ -102,7 +105,7 @@ impl Axis {
             | Self::Missing => "reason",
             Self::Type => "type",
             Self::Code => "code",
-            Self::Handshake | Self::Decrypt | Self::Insert => "result",
+            Self::Handshake | Self::Decrypt | Self::Insert | Self::Written => "result",
             Self::Direction => "direction",
             Self::SocketError => "error",
             Self::Pool => "pool",
@@ -123,6 +126,7 @@ impl Axis {
             Self::Policed => POLICED.len(),
             Self::Type => Kind::ALL.len() + 1,
             Self::Code => Code::ALL.len(),
+            Self::Written => Outcome::COUNT,
             Self::MailDrop => mail::Reason::ALL.len(),
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
@@ -157,6 +161,7 @@ impl Axis {
             Self::Direction => DIRECTIONS[index],
             Self::Binding => identity::Refused::ALL[index].label(),
             Self::SocketError => ErrorKind::ALL[index].label(),
+            Self::Written => Outcome::label_at(index),
             Self::MailDrop => mail::Reason::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],

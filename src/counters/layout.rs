@@ -203,6 +203,12 @@ metrics! {
     Buckets = "molia_overlay_buckets" GAUGE, [], "Buckets of the routing table.";
     Inserts = "molia_overlay_inserts_total" COUNTER, [Insert], "Peers offered to the routing table by outcome.";
     Evictions = "molia_overlay_evictions_total" COUNTER, [], "Peers that did not answer and lost their place to a newcomer.";
+    Written = "molia_records_written_total" COUNTER, [Written], "Values and providers that were checked and offered to the shard that owns their keys, by outcome.";
+    WriteRefused = "molia_records_refused_total" COUNTER, [], "Values and providers that are not what they say: key, signature or time.";
+    Values = "molia_records_values" GAUGE, [], "Values kept.";
+    ValueBytes = "molia_records_value_bytes" GAUGE, [], "Bytes of them.";
+    Providers = "molia_records_providers" GAUGE, [], "Providers kept.";
+    ProviderBytes = "molia_records_provider_bytes" GAUGE, [], "Bytes of them.";
 }
 
 /// Cells in front of the metrics: magic, layout, shard, number of cells, and space to a cache line.

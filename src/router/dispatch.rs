@@ -13,6 +13,9 @@ const HANDLED: KindSet = KindSet::of(&[
     Kind::Ping,
     Kind::NegotiateReq,
     Kind::FindNodeReq,
+    Kind::FindValueReq,
+    Kind::StoreReq,
+    Kind::AnnounceProviderReq,
     Kind::ReflectReq,
     Kind::TraceHint,
     Kind::CacheHint,
@@ -47,17 +50,17 @@ impl<T: Tunnel> Router<T> {
             Kind::Ping => self.ping(now, request),
             Kind::NegotiateReq => self.negotiate(now, request),
             Kind::FindNodeReq => self.find_node(now, request),
+            Kind::FindValueReq => self.find_value(now, request),
+            Kind::StoreReq => self.store(now, request),
+            Kind::AnnounceProviderReq => self.announce(now, request),
             Kind::ReflectReq => self.reflect(now, request),
             // Hints are never answered, and there is nothing to learn from them yet.
             Kind::TraceHint | Kind::CacheHint => {}
             Kind::Pong
             | Kind::NegotiateResp
             | Kind::FindNodeResp
-            | Kind::FindValueReq
             | Kind::FindValueResp
-            | Kind::StoreReq
             | Kind::StoreResp
-            | Kind::AnnounceProviderReq
             | Kind::AnnounceProviderResp
             | Kind::ReflectResp
             | Kind::ReachReq

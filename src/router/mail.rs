@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::drops::Drop;
-use crate::ids::{HomeRef, PeerId, SessionRef};
+use crate::ids::{HomeRef, Key, PeerId, SessionRef};
 use crate::limits;
 use crate::net::{Outlet, Path, Prefix, Scope};
 use crate::overlay::{Entry, Snapshot};
@@ -18,9 +18,11 @@ use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
 use crate::wire::Class;
 
 use super::Router;
+use super::records::{Asker, Write, Written};
+use super::values::Answer;
 
 /// One message from shard to shard. The payload that some have travels beside it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Mail {
     /// A datagram, the payload, for one of the receiver's sessions: steering was wrong or is off.
     Datagram(Path),
@@ -50,6 +52,14 @@ pub enum Mail {
     Ask(PeerId, SessionRef),
     /// The PING could not be sent.
     Unasked(PeerId),
+    /// A write that was checked, of a key that the receiver owns.
+    Write(Box<Write>),
+    /// What became of one.
+    Written(Asker, Written),
+    /// A lookup of a key that the receiver owns, and how many providers are wanted.
+    Find(Asker, Key, usize),
+    /// What it found.
+    Found(Box<Answer>),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
     /// The sender lost all it had and begins anew.
@@ -61,7 +71,12 @@ impl Mail {
     /// the next one makes up for, may get lost.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Datagram(_) | Self::Initiation(_) => Class::Coordination,
+            Self::Datagram(_)
+            | Self::Initiation(_)
+            | Self::Write(_)
+            | Self::Written(..)
+            | Self::Find(..)
+            | Self::Found(_) => Class::Coordination,
             Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
             | Self::Answered(_)
@@ -80,6 +95,10 @@ impl Mail {
             Self::Unlisted(session) => Some(u64::from(session.slot)),
             Self::Datagram(_)
             | Self::Initiation(_)
+            | Self::Write(_)
+            | Self::Written(..)
+            | Self::Find(..)
+            | Self::Found(_)
             | Self::List { .. }
             | Self::Answered(_)
             | Self::Gone(..)
@@ -205,6 +224,16 @@ impl<T: Tunnel> Router<T> {
                 }
             }
             Mail::Unasked(id) => self.table.unasked(&id),
+            Mail::Write(write) => {
+                let written = self.keep(now, &write);
+                self.tray.post(from, Mail::Written(write.asker, written), &[]);
+            }
+            Mail::Written(asker, written) => self.written(now, &asker, written),
+            Mail::Find(asker, key, wanted) => {
+                let answer = self.look_up(now, asker, key, wanted);
+                self.tray.post(from, Mail::Found(Box::new(answer)), &[]);
+            }
+            Mail::Found(answer) => self.answer_value(now, &answer),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
             Mail::Restarted => self.begin_again_with(now, from),
         }
@@ -219,9 +248,9 @@ impl<T: Tunnel> Router<T> {
     }
 
     /// Tells every other shard.
-    pub(super) fn post_all(&mut self, mail: &Mail) {
+    pub(super) fn post_all(&mut self, mail: impl Fn() -> Mail) {
         for to in (0..self.partition.shards()).filter(|to| *to != self.shard) {
-            self.tray.post(to, mail.clone(), &[]);
+            self.tray.post(to, mail(), &[]);
         }
     }
 }

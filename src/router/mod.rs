@@ -20,8 +20,10 @@ mod mail;
 mod negotiate;
 mod overlay;
 mod peers;
+mod records;
 mod send;
 mod sharing;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use bufpool::Pool;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::admission::stamps::Stamps;
+use crate::bucket::Keyed;
 use crate::counters::Counters;
 use crate::drops::Drop;
 use crate::egress::{self, Egress};
@@ -37,12 +41,14 @@ use crate::identity::Identity;
 use crate::ids::SessionRef;
 use crate::limits;
 use crate::net::{Datagram, Outlet, Path, Prefix};
-use crate::overlay::{self as table, Others, Publisher, Table};
+use crate::overlay::reassembly::{self, Reassembly};
+use crate::overlay::records as kept;
+use crate::overlay::{self as table, Others, Publisher, Records, Table};
 use crate::partition::Partition;
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
-use crate::wire::body::IdentityBinding;
+use crate::wire::body::{IdentityBinding, Stamp};
 use crate::wire::{Class, Header, Kind};
 
 use mail::Tray;
@@ -60,12 +66,41 @@ pub struct Config {
     pub egress: egress::Config,
     /// The routing table.
     pub table: table::Config,
+    /// Values and providers.
+    pub records: RecordsConfig,
     /// Answer REFLECT (`reflect/enabled`).
     pub reflect: bool,
     /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
     pub plaintext_bytes_max: usize,
     /// Code point that control is sent with, 0 to 63 (`udp/dscp_control`).
     pub dscp_control: u8,
+}
+
+/// What is kept for peers, and what it costs them.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordsConfig {
+    /// How much.
+    pub table: kept::Config,
+    /// Largest record, in bytes of its message (`overlay/record_bytes_max`).
+    pub record_bytes_max: usize,
+    /// Leading zero bits of the stamp that a write takes; 0 asks for none (`stamp/bits`).
+    pub stamp_bits: u32,
+}
+
+/// Stamps that a shard remembers of each minute: a thousand writes a second.
+const STAMPS_A_MINUTE: usize = 60_000;
+
+impl RecordsConfig {
+    fn reassembly(&self) -> reassembly::Config {
+        reassembly::Config { bytes_max: self.record_bytes_max, ..reassembly::Config::default() }
+    }
+}
+
+impl Default for RecordsConfig {
+    fn default() -> Self {
+        let table = kept::Config::default();
+        Self { table, record_bytes_max: table.values.entry_bytes_max, stamp_bits: 12 }
+    }
 }
 
 /// The state of one shard.
@@ -84,6 +119,14 @@ pub struct Router<T: Tunnel> {
     publisher: Publisher,
     /// Who is listed elsewhere.
     others: Others,
+    /// Values and providers of the keys that this shard owns.
+    records: Records,
+    /// Stamps that paid for them.
+    stamps: Stamps,
+    /// Records that come in chunks, with the stamp on the first.
+    reassembly: Reassembly<SessionRef, Stamp>,
+    /// What was signed, put together; grows to the largest record.
+    signed: Vec<u8>,
     /// Shards to be told again who is here, and the next slot to look at.
     telling: VecDeque<(u16, u32)>,
     tray: Tray,
@@ -132,6 +175,7 @@ impl Default for Config {
             tunnel: tunnel::Config::default(),
             egress: egress::Config::default(),
             table: table::Config::default(),
+            records: RecordsConfig::default(),
             reflect: true,
             plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
             dscp_control: EXPEDITED_FORWARDING,
@@ -154,6 +198,9 @@ impl<T: Tunnel> Router<T> {
         let sessions = config.tunnel.sessions_max as usize;
         let peers = Peers::bytes(sessions) + Wheel::bytes(sessions) + limits::RX_SLOT_BYTES;
         let kept = Sessions::<T>::bytes(&config.tunnel) + Table::bytes(&config.table);
+        let records = Records::bytes(&config.records.table) + Stamps::bytes(STAMPS_A_MINUTE);
+        let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
+        let kept = kept + records + whole;
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -171,12 +218,17 @@ impl<T: Tunnel> Router<T> {
         rng.set_stream(1);
         let sessions = Sessions::new(config.tunnel, tunnel, &identity.wg_key(), secrets);
         let egress = Egress::new(&config.egress, rng.next_u64());
+        let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
         let tunnel::Config { shard, partition, .. } = config.tunnel;
         Self {
             shard,
             partition,
             publisher: Publisher::default(),
             others: Others::default(),
+            records: Records::new(config.records.table, keyed()),
+            stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
+            reassembly: Reassembly::new(config.records.reassembly(), keyed()),
+            signed: Vec::new(),
             telling: VecDeque::with_capacity(partition.shards().into()),
             tray: Tray::new(partition.shards()),
             own_binding: None,
@@ -333,6 +385,7 @@ impl<T: Tunnel> Router<T> {
         counters.pools((pool.free(), pool.slots()), receive_slots);
         counters.sessions(self.sessions.len(), self.sessions.capacity());
         counters.table(self.table.len(), self.table.buckets());
+        counters.records(self.records.values(), self.records.providers());
         counters.load_permille(self.load_permille);
         counters.tunnel(self.sessions.stats());
         counters.under_load(self.sessions.under_load(now));

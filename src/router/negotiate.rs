@@ -37,7 +37,7 @@ impl<T: Tunnel> Router<T> {
             admission: &[],
             observed: observed.as_ref(),
             puzzle: None,
-            stamp_bits: 0,
+            stamp_bits: self.config.records.stamp_bits,
         };
         self.answer(now, request, Kind::NegotiateResp, |body| answer.write(body));
     }

@@ -142,6 +142,9 @@ impl<T: Tunnel> Router<T> {
     }
 
     pub(super) fn poll_overlay(&mut self, now: Now) {
+        // What is left is due still, and the next turn's.
+        self.records.poll(now.at);
+        self.reassembly.poll(now.at);
         while let Some(event) = self.table.poll(now.at) {
             match event {
                 TableEvent::Evicted { .. } => self.outbox.counters.evicted(),
@@ -163,7 +166,8 @@ impl<T: Tunnel> Router<T> {
 
     pub(super) fn overlay_deadline(&self) -> Moment {
         let own = self.table.next_deadline().min(self.identity_ends.next_deadline());
-        own.min(self.sharing_deadline())
+        own.min(self.records.next_deadline().min(self.reassembly.next_deadline()))
+            .min(self.sharing_deadline())
     }
 
     /// Looks at the identity in `slot` again when it should have ended.

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
+use crate::admission::repeats::Repeats;
 use crate::bucket::TokenBucket;
 use crate::ids::{PeerId, SessionRef};
 use crate::limits;
 use crate::time::Moment;
 use crate::wire::body::IdentityBinding;
+
+use super::records::Written;
 
 /// What a peer agreed to and proved over one session.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Peer {
     pub(super) identity: Option<Bound>,
     /// What is left of the signature checks that the session may ask for.
     pub(super) verifications: Option<TokenBucket>,
+    /// Writes that were asked for lately, and what became of them as far as is known.
+    pub(super) writes: Option<Box<Repeats<Option<Written>>>>,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
     /// The address that the routing table has; none while the peer is not listed.
@@ -50,6 +55,7 @@ impl Peer {
             max_msg_bytes: limits::PLAINTEXT_BASE,
             identity: None,
             verifications: None,
+            writes: None,
             liveness: None,
             listed_at: None,
             seen_at: Moment::START,

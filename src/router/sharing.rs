@@ -1,6 +1,8 @@
 //! One routing table in several shards: what this one publishes of its part, and how a shard that
 //! begins anew learns of its part again.
 
+use std::sync::Arc;
+
 use crate::overlay::snapshot::BucketSet;
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
@@ -16,7 +18,7 @@ impl<T: Tunnel> Router<T> {
     /// This router has taken the place of one whose state is lost: the other shards are to tell
     /// it what it has to know, and to be told whom of those it had listed it still lists.
     pub fn begin_again(&mut self, now: Now) {
-        self.post_all(&Mail::Restarted);
+        self.post_all(|| Mail::Restarted);
         let mut owned = BucketSet::EMPTY;
         let ours = |bucket: &u8| self.partition.owner(&[*bucket; 32]) == self.shard;
         (0..=u8::MAX).filter(ours).for_each(|bucket| owned.add(bucket));
@@ -50,7 +52,7 @@ impl<T: Tunnel> Router<T> {
     pub(super) fn poll_sharing(&mut self, now: Now) {
         for _ in 0..SNAPSHOTS_A_POLL {
             let Some(snapshot) = self.publisher.publish(now.at, &self.table) else { break };
-            self.post_all(&Mail::Snapshot(snapshot));
+            self.post_all(|| Mail::Snapshot(Arc::clone(&snapshot)));
         }
         if let Some((shard, next)) = self.telling.pop_front() {
             let end = self.peers.len().min(next.saturating_add(SESSIONS_A_POLL));

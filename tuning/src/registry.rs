@@ -196,6 +196,18 @@ attributes! {
     OverlayEntriesMax "overlay/entries_max" number(20, 1 << 22), "131072", Restart,
         "Peers in the routing table of a shard.";
 
+    OverlayRecordBytesMax "overlay/record_bytes_max" bytes(256, 16_384), "8k", Restart,
+        "Largest record that peers may store.";
+    OverlayValuesMax "overlay/values_max" number(1, 1 << 24), "32768", Restart,
+        "Values that a shard keeps.";
+    OverlayValueBytesMax "overlay/values_bytes" bytes(16_384, 1 << 36), "32M", Restart,
+        "Bytes of them.";
+    OverlayProvidersMax "overlay/providers_max" number(1, 1 << 24), "65536", Restart,
+        "Providers that a shard keeps.";
+
+    StampBits "stamp/bits" number(0, 22), "12", Restart,
+        "Work that storing a value or announcing a provider costs: leading zero bits; 0 is none.";
+
     AdminListen "admin/listen" Kind::Address { off: true }, "127.0.0.1:9743", Restart,
         "Address of /metrics, /healthz, /readyz and /status.json; plain HTTP, so keep it local.";
     DrainGrace "drain/grace_ms" millis(0, 600_000), "10000", Reserved,

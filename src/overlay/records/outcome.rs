@@ -22,6 +22,40 @@ pub enum Outcome {
     Rejected(Why),
 }
 
+impl Outcome {
+    /// Outcomes, each reason to reject one of its own, in the order of the counters.
+    pub const COUNT: usize = 6 + Why::ALL.len();
+
+    /// Position among them.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Stored => 0,
+            Self::Refreshed => 1,
+            Self::Unchanged => 2,
+            Self::Displaced(_) => 3,
+            Self::Stale => 4,
+            Self::Equivocation => 5,
+            Self::Rejected(why) => 6 + why as usize,
+        }
+    }
+
+    /// Value of the `result` label at a position.
+    ///
+    /// # Panics
+    /// If there is no such position.
+    pub const fn label_at(index: usize) -> &'static str {
+        match index {
+            0 => "stored",
+            1 => "refreshed",
+            2 => "unchanged",
+            3 => "displaced",
+            4 => "stale",
+            5 => "equivocation",
+            reason => Why::ALL[reason - 6].label(),
+        }
+    }
+}
+
 /// Why an offer was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -52,6 +86,14 @@ impl Why {
         Self::NetworkShare,
         Self::KeyFull,
     ];
+
+    /// Whether there may be room another time.
+    pub const fn passes(self) -> bool {
+        match self {
+            Self::TooLarge | Self::Expired | Self::Owned => false,
+            Self::Full | Self::PeerShare | Self::NetworkShare | Self::KeyFull => true,
+        }
+    }
 
     /// Value of the `reason` label.
     pub const fn label(self) -> &'static str {

@@ -1,0 +1,287 @@
+//! Values and providers: checked by the shard that holds the peer's session, kept by the one that
+//! owns the key.
+//!
+//! A write is checked in the page's order where it arrives: parse, maxima, stamp, meaning
+//! (the signature last, it costs most). Then it is the owner's: of the same shard at once, of
+//! another one by mail, which takes the record's bytes along in one piece. The owner alone knows
+//! which stamps were spent and what the key has; it sends back what became of the write, and the
+//! session's shard answers. A lookup goes the same way; the closer peers of its answer are those
+//! that the session's shard knows of.
+
+use std::time::Duration;
+
+use crate::admission::stamps;
+use crate::ids::{Key, PeerId, SessionRef};
+use crate::net::{Prefix, Scope};
+use crate::overlay::reassembly::{self, Place, Slice, Taken};
+use crate::overlay::records::{Announcement, Offer, Outcome, Payer, Version, left};
+use crate::signing::{self, stamp};
+use crate::time::Now;
+use crate::tunnel::{Session, Tunnel};
+use crate::wire::body::{AnnounceProviderReq, Record, Stamp, StoreReq};
+use crate::wire::{Class, Code, Header, Kind};
+
+use super::{Mail, Request, Router, Source};
+
+/// How far a peer's clock may be ahead of ours, in seconds.
+const CLOCK_SKEW_S: u64 = 300;
+
+/// Where a frame belongs that is a whole message.
+const WHOLE: Place = Place { stream: 0, more: false, index: 0, total: 0 };
+
+/// Whom to answer, once it is known what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Of the shard that is to answer.
+    pub(super) session: SessionRef,
+    pub(super) kind: Kind,
+    pub(super) correlation: u32,
+    pub(super) class: Class,
+}
+
+/// A write that was checked, for the owner of its key.
+#[derive(Debug)]
+pub struct Write {
+    pub(super) asker: Asker,
+    key: Key,
+    /// The stamp that pays for it, if one has to.
+    stamp: Option<Stamp>,
+    payer: Payer,
+    /// How long it is to be kept.
+    ttl: Duration,
+    what: What,
+    /// The `Record` or `Provider` message.
+    encoded: Box<[u8]>,
+}
+
+#[derive(Debug)]
+enum What {
+    Value(Version),
+    Provider { peer: PeerId, sequence: u64 },
+}
+
+/// What became of a write, for who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The records' word, and for how many seconds it is kept at most.
+    Done(Outcome, u32),
+    /// Its stamp does not pay for it.
+    Unpaid(stamps::Refused),
+    /// It is not what it says it is.
+    Refused(&'static str),
+}
+
+impl<T: Tunnel> Router<T> {
+    pub(super) fn store(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = StoreReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let Header { correlation, stream, flags, .. } = request.header;
+        let (index, total) = (asked.chunk_index, asked.total_chunks);
+        let place = Place { stream, more: flags.more_chunks(), index, total };
+        if self.repeated(now, request, !place.more) {
+            return;
+        }
+        if place == WHOLE {
+            return self.store_record(now, request, asked.record, asked.stamp);
+        }
+        let slice = Slice { place, bytes: asked.record, rider: asked.stamp };
+        let session = request.from.session;
+        match self.reassembly.insert(now.at, session, correlation, &slice) {
+            Taken::Whole { bytes, rider } => {
+                let record: Box<[u8]> = bytes.into();
+                self.store_record(now, request, &record, rider);
+            }
+            Taken::Kept | Taken::Ignored => {}
+            Taken::Refused(reassembly::Why::Malformed) => {
+                self.refuse(now, request, Code::Invalid, 0);
+            }
+            Taken::Refused(reassembly::Why::TooLarge) => self.too_large(now, request),
+            Taken::Refused(reassembly::Why::Busy) => self.refuse(now, request, Code::Busy, 0),
+        }
+    }
+
+    fn too_large(&mut self, now: Now, request: &Request<'_>) {
+        self.refuse(now, request, Code::TooLarge, request.header.kind.into());
+    }
+
+    /// Whether a write was asked for before, and is answered again if it can be and `answer` says so.
+    fn repeated(&mut self, now: Now, request: &Request<'_>, answer: bool) -> bool {
+        let correlation = request.header.correlation;
+        let writes = &self.peers.at(request.from.session).writes;
+        let known = writes.as_ref().and_then(|writes| writes.recall(now.at, correlation));
+        if let Some(Some(written)) = known
+            && answer
+        {
+            self.written(now, &asker(request), written);
+        }
+        known.is_some()
+    }
+
+    /// Remembers what became of a write; nothing yet is something too.
+    pub(super) fn remember_write(&mut self, now: Now, asker: &Asker, written: Option<Written>) {
+        if self.sessions.session(asker.session).is_some() {
+            let writes = self.peers.at(asker.session).writes.get_or_insert_default();
+            writes.remember(now.at, asker.correlation, written);
+        }
+    }
+
+    /// Goes on with a record that is complete.
+    fn store_record(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        encoded: &[u8],
+        stamp: Option<Stamp>,
+    ) {
+        if encoded.len() > self.config.records.record_bytes_max {
+            return self.too_large(now, request);
+        }
+        let Ok(record) = Record::read(encoded) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        if !self.paid(now, &record.key, stamp) {
+            return self.refuse(now, request, Code::StampRequired, self.config.records.stamp_bits);
+        }
+        let asker = asker(request);
+        let from = if record.not_before_unix == 0 { now.unix_s() } else { record.not_before_unix };
+        let ttl = left(now, from.saturating_add(record.ttl_secs));
+        let refused = if from > now.unix_s() + CLOCK_SKEW_S {
+            Some("not_yet_valid")
+        } else if ttl.is_zero() {
+            Some("expired")
+        } else {
+            let verified = signing::verify_record(&record, &mut self.signed);
+            verified.err().map(signing::Refused::label)
+        };
+        if let Some(why) = refused {
+            return self.written(now, &asker, Written::Refused(why));
+        }
+        let version = match record.owner_pubkey {
+            Some(_) => Version::Signed {
+                sequence: record.sequence,
+                digest: Key::of_value(record.value).0,
+                tombstone: record.value.is_empty(),
+            },
+            None => Version::Immutable,
+        };
+        let (key, encoded) = (record.key, encoded.into());
+        let payer = self.payer(request);
+        let what = What::Value(version);
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+    }
+
+    pub(super) fn announce(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = AnnounceProviderReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        if self.repeated(now, request, true) {
+            return;
+        }
+        if !self.paid(now, &asked.key, asked.stamp) {
+            return self.refuse(now, request, Code::StampRequired, self.config.records.stamp_bits);
+        }
+        let (asker, payer, provider) = (asker(request), self.payer(request), asked.provider);
+        let ttl = left(now, provider.expires_unix_s);
+        let own = provider.owner_pubkey.map(PeerId::of_public) == Some(provider.peer_id)
+            && payer.peer == Some(provider.peer_id);
+        let refused = if !own {
+            Some("not_the_sender")
+        } else if ttl.is_zero() {
+            Some("expired")
+        } else {
+            let verified = signing::verify_provider(&asked.key, &provider, &mut self.signed);
+            verified.err().map(signing::Refused::label)
+        };
+        if let Some(why) = refused {
+            return self.written(now, &asker, Written::Refused(why));
+        }
+        let mut encoded = vec![0; crate::limits::PROVIDER_BYTES_MAX];
+        let mut writer = crate::wire::body::Writer::new(&mut encoded);
+        if provider.write(&mut writer).is_err() {
+            return self.refuse(now, request, Code::Internal, 0);
+        }
+        let len = writer.len();
+        encoded.truncate(len);
+        let what = What::Provider { peer: provider.peer_id, sequence: provider.sequence };
+        let (key, stamp, encoded) = (asked.key, asked.stamp, encoded.into());
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+    }
+
+    /// Whether a stamp pays for a write of `key`, as far as is known without its owner.
+    fn paid(&self, now: Now, key: &Key, stamp: Option<Stamp>) -> bool {
+        let bits = self.config.records.stamp_bits;
+        bits == 0
+            || stamp.is_some_and(|paid| {
+                stamp::is_current(paid.epoch, now.unix_s())
+                    && stamp::paid(&paid, key, &self.identity.peer_id(), bits)
+            })
+    }
+
+    fn payer(&mut self, request: &Request<'_>) -> Payer {
+        let ip = request.from.path.peer.ip();
+        let network = (Scope::of(ip) == Scope::Global).then(|| Prefix::of(ip));
+        let identity = self.peers.at(request.from.session).identity;
+        Payer { peer: identity.map(|bound| bound.peer_id), network }
+    }
+
+    /// Hands a write to the owner of its key.
+    fn write(&mut self, now: Now, write: Write) {
+        match self.partition.owner(&write.key.0) {
+            owner if owner == self.shard => {
+                let written = self.keep(now, &write);
+                self.written(now, &write.asker, written);
+            }
+            owner => {
+                self.remember_write(now, &write.asker, None);
+                self.tray.post(owner, Mail::Write(Box::new(write)), &[]);
+            }
+        }
+    }
+
+    /// Keeps what this shard owns the key of.
+    pub(super) fn keep(&mut self, now: Now, write: &Write) -> Written {
+        let Write { key, stamp, payer, ttl, what, encoded, .. } = write;
+        let bits = self.config.records.stamp_bits;
+        if let Some(stamp) = stamp.filter(|_| bits > 0)
+            && let Err(refused) = self.stamps.spend(now, key, &stamp, bits)
+        {
+            return Written::Unpaid(refused);
+        }
+        let outcome = match *what {
+            What::Value(version) => self
+                .records
+                .store(now.at, &Offer { key: key.0, payer: *payer, version, ttl: *ttl, encoded }),
+            What::Provider { peer, sequence } => self.records.announce(
+                now.at,
+                &Announcement {
+                    key: key.0,
+                    peer,
+                    network: payer.network,
+                    sequence,
+                    ttl: *ttl,
+                    encoded,
+                },
+            ),
+        };
+        self.outbox.counters.written(outcome);
+        let ttl = (*ttl).min(self.config.records.table.ttl_max).as_secs();
+        Written::Done(outcome, u32::try_from(ttl).unwrap_or(u32::MAX))
+    }
+}
+
+pub(super) fn asker(request: &Request<'_>) -> Asker {
+    let Header { correlation, .. } = request.header;
+    let kind = request.kind().unwrap_or(Kind::Error);
+    Asker { session: request.from.session, kind, correlation, class: request.class }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// The request that an asker made, to answer it now; nothing if the session is gone.
+    pub(super) fn request_of(&self, asker: &Asker) -> Option<Request<'static>> {
+        let path = *self.sessions.session(asker.session).map(Session::path)?;
+        let from = Source { session: asker.session, path, prefix: Prefix::of(path.peer.ip()) };
+        let header = Header::request(asker.kind, asker.correlation);
+        Some(Request { from, class: asker.class, header, body: &[] })
+    }
+}
