@@ -5,10 +5,12 @@ mod support;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use molia_router::counters::layout::Id;
 use molia_router::counters::{Counters, CountersView, OpenError, docs, file_name};
 use molia_router::identity::Identity;
+use molia_router::time::{Moment, Now};
 use molia_router::wire::body::NegotiateReq;
 use molia_router::wire::{Header, Kind};
 use rand_chacha::ChaCha20Rng;
@@ -99,4 +101,35 @@ fn metrics_md_is_true() {
         written == docs::markdown(),
         "METRICS.md is out of date: UPDATE_DOCS=1 cargo test --test counters rewrites it"
     );
+}
+
+#[test]
+fn readers_never_miss_a_writer_that_takes_over() {
+    let path = path("taken-over");
+    let first = Counters::create(&path, 3).unwrap();
+    let now = |unix_ms| Now { at: Moment::START, unix_ms };
+    first.started(now(1000));
+    first.turn(now(2000), Duration::ZERO);
+    first.forwarded_datagram();
+    drop(first);
+    let view = CountersView::open(&path).unwrap();
+    let look = || {
+        let snapshot = CountersView::open(&path).unwrap().snapshot();
+        assert_eq!((snapshot.shard(), view.snapshot().shard()), (3, 3));
+    };
+    std::thread::scope(|scope| {
+        let takes_over = scope.spawn(|| {
+            for _ in 0..500 {
+                Counters::take_over(&path, 3).unwrap();
+            }
+        });
+        while !takes_over.is_finished() {
+            look();
+        }
+    });
+    let is = |id| view.snapshot().value(id, &[]).unwrap();
+    assert_eq!((is(Id::Turns), is(Id::Forwarded)), (0, 0));
+    // Until the next one turns, nobody shall think that the shard stood still since 1970.
+    assert_eq!((is(Id::Started), is(Id::Heartbeat)), (1000, 2000));
+    fs::remove_file(&path).unwrap();
 }

@@ -1,7 +1,6 @@
-//! Stamps: the price of a request that others have to remember (STORE, ANNOUNCE), paid once each.
+//! Stamps that were spent: each pays for one write.
 //!
-//! `BLAKE3(key | u32 epoch | router's peer id | u64 nonce)` must begin with as many zero bits as
-//! the router asks for; the epoch is the unix minute. A stamp is good for its own minute and the
+//! What a stamp is and whether it pays is [`stamp`]'s to say. It is good for its own minute and the
 //! next, so what was spent in those two is remembered, and nothing older.
 //!
 //! Invariants:
@@ -83,21 +82,21 @@ impl Stamps {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub fn spend(&mut self, now: Now, key: &Key, stamp: &Stamp, bits: u32) -> Result<(), Refused> {
-        let minute = u32::try_from(now.unix_s() / 60).unwrap_or(u32::MAX);
+    pub fn spend(&mut self, now: Now, key: &Key, spent: &Stamp, bits: u32) -> Result<(), Refused> {
+        let minute = stamp::epoch(now.unix_s());
         let back = self.newest.saturating_sub(minute);
         self.newest = if back <= BACK_MAX { self.newest.max(minute) } else { minute };
-        if self.newest.checked_sub(stamp.epoch).is_none_or(|age| age > 1) {
+        if self.newest.checked_sub(spent.epoch).is_none_or(|age| age > 1) {
             return Err(Refused::Outdated);
         }
-        let mark = self.keyed.hash(&(key, stamp.epoch, stamp.nonce));
-        let spent = &mut self.minutes[usize::from(stamp.epoch % 2 == 1)];
-        spent.begin(stamp.epoch);
-        let place = spent.place(mark)?;
-        if !stamp::paid(stamp, key, &self.router, bits) {
+        let mark = self.keyed.hash(&(key, spent.epoch, spent.nonce));
+        let minute = &mut self.minutes[usize::from(spent.epoch % 2 == 1)];
+        minute.begin(spent.epoch);
+        let place = minute.place(mark)?;
+        if !stamp::paid(spent, key, &self.router, bits) {
             return Err(Refused::Unpaid);
         }
-        spent.remember(place, mark);
+        minute.remember(place, mark);
         Ok(())
     }
 

@@ -416,34 +416,3 @@ fn what_alerts_ask_for_is_there() {
         assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), wanted, "{name}");
     }
 }
-
-#[test]
-fn readers_never_miss_a_writer_that_takes_over() {
-    let path = std::env::temp_dir().join(format!("molia-taken-over-{}", std::process::id()));
-    let first = Counters::create(&path, 7).unwrap();
-    let now = |unix_ms| Now { at: Moment::START, unix_ms };
-    first.started(now(1000));
-    first.turn(now(2000), Duration::ZERO);
-    first.forwarded_datagram();
-    drop(first);
-    let view = CountersView::open(&path).unwrap();
-    let look = || {
-        let snapshot = CountersView::open(&path).unwrap().snapshot();
-        assert_eq!((snapshot.shard(), view.snapshot().shard()), (7, 7));
-    };
-    std::thread::scope(|scope| {
-        let takes_over = scope.spawn(|| {
-            for _ in 0..500 {
-                Counters::take_over(&path, 7).unwrap();
-            }
-        });
-        while !takes_over.is_finished() {
-            look();
-        }
-    });
-    let is = |id| view.snapshot().value(id, &[]).unwrap();
-    assert_eq!((is(Id::Turns), is(Id::Forwarded)), (0, 0));
-    // Until the next one turns, nobody shall think that the shard stood still since 1970.
-    assert_eq!((is(Id::Started), is(Id::Heartbeat)), (1000, 2000));
-    std::fs::remove_file(&path).unwrap();
-}

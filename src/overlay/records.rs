@@ -32,7 +32,8 @@ mod values;
 use std::time::Duration;
 
 use crate::bucket::Keyed;
-use crate::ids::PeerId;
+use crate::ids::{Key, PeerId};
+use crate::limits::PROVIDER_BYTES_MAX;
 use crate::net::Prefix;
 use crate::time::{Moment, Now};
 use providers::{Provider, Providers};
@@ -45,9 +46,6 @@ pub use values::Version;
 
 /// Entries of each kind whose time is over that one call takes out.
 pub const SWEEP_MAX: usize = 64;
-
-/// A place in the XOR space that a value or providers belong to.
-pub type Key = [u8; 32];
 
 /// Shape of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +76,7 @@ impl Default for Config {
                 total: Share { entries: 1 << 16, bytes: 16 * MIB },
                 peer: Share { entries: 1 << 10, bytes: 256 * KIB },
                 network: Share { entries: 1 << 13, bytes: 2 * MIB },
-                entry_bytes_max: 512,
+                entry_bytes_max: PROVIDER_BYTES_MAX,
             },
             providers_per_key: 64,
             ttl_max: Duration::from_secs(48 * 3600),

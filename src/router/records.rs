@@ -18,7 +18,7 @@ use crate::overlay::records::{Announcement, Offer, Outcome, Payer, Version, left
 use crate::signing::{self, stamp};
 use crate::time::Now;
 use crate::tunnel::{Session, Tunnel};
-use crate::wire::body::{AnnounceProviderReq, Record, Stamp, StoreReq};
+use crate::wire::body::{AnnounceProviderReq, Record, Stamp, StoreReq, Writer};
 use crate::wire::{Class, Code, Header, Kind};
 
 use super::{Mail, Request, Router, Source};
@@ -165,7 +165,15 @@ impl<T: Tunnel> Router<T> {
             },
             None => Version::Immutable,
         };
-        let (key, encoded) = (record.key, encoded.into());
+        // Written anew: what others claim of it, and fields we do not know, are not passed on.
+        let mut canonical = vec![0; encoded.len()];
+        let mut writer = Writer::new(&mut canonical);
+        if record.write(&mut writer).is_err() {
+            return self.refuse(now, request, Code::Internal, 0);
+        }
+        let len = writer.len();
+        canonical.truncate(len);
+        let (key, encoded) = (record.key, canonical.into());
         let payer = self.payer(request);
         let what = What::Value(version);
         self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
@@ -197,7 +205,7 @@ impl<T: Tunnel> Router<T> {
             return self.written(now, &asker, Written::Refused(why));
         }
         let mut encoded = vec![0; crate::limits::PROVIDER_BYTES_MAX];
-        let mut writer = crate::wire::body::Writer::new(&mut encoded);
+        let mut writer = Writer::new(&mut encoded);
         if provider.write(&mut writer).is_err() {
             return self.refuse(now, request, Code::Internal, 0);
         }
@@ -251,11 +259,11 @@ impl<T: Tunnel> Router<T> {
         let outcome = match *what {
             What::Value(version) => self
                 .records
-                .store(now.at, &Offer { key: key.0, payer: *payer, version, ttl: *ttl, encoded }),
+                .store(now.at, &Offer { key: *key, payer: *payer, version, ttl: *ttl, encoded }),
             What::Provider { peer, sequence } => self.records.announce(
                 now.at,
                 &Announcement {
-                    key: key.0,
+                    key: *key,
                     peer,
                     network: payer.network,
                     sequence,

@@ -94,7 +94,7 @@ impl<T: Tunnel> Router<T> {
 
     /// What this shard, which owns it, has under `key`.
     pub(super) fn look_up(&self, now: Now, asker: Asker, key: Key, wanted: usize) -> Answer {
-        let found = self.records.find(now.at, &key.0);
+        let found = self.records.find(now.at, &key);
         let found = match found.value {
             Some(record) => Found::Record(record.into()),
             None => {
@@ -166,7 +166,7 @@ impl Found {
 /// does not fit what the peer takes.
 fn plan(found: &Found, room: usize, chunked: bool) -> Option<(Parts, usize)> {
     let planned = match found {
-        Found::Nothing => return Some((Parts::from_iter([0..0]), room)),
+        Found::Nothing => return Some((std::iter::once(0..0).collect(), room)),
         Found::Record(record) => Chunks::of_record(record.len(), 0, room),
         Found::Providers(all) => Chunks::of_providers(all.iter().map(|one| &**one), room),
     };
@@ -178,7 +178,7 @@ fn plan(found: &Found, room: usize, chunked: bool) -> Option<(Parts, usize)> {
             Found::Nothing | Found::Record(_) => None,
             Found::Providers(all) => {
                 let fit = fitting_providers(all.iter().map(|one| &**one), room);
-                Some((Parts::from_iter([0..fit]), 0))
+                Some((std::iter::once(0..fit).collect(), 0))
             }
         },
     }

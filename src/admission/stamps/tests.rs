@@ -25,7 +25,8 @@ fn stamp(epoch: u32, nonce: u64) -> Stamp {
 #[test]
 fn stamps_are_good_for_their_minute_and_the_next() {
     let mut stamps = stamps(10);
-    let mut spend = |unix_s, epoch| stamps.spend(at(unix_s), &Key([1; 32]), &stamp(epoch, unix_s), 0);
+    let mut spend =
+        |unix_s, epoch| stamps.spend(at(unix_s), &Key([1; 32]), &stamp(epoch, unix_s), 0);
     assert_eq!(spend(6_000, 101), Err(Refused::Outdated));
     assert_eq!((spend(6_000, 100), spend(6_059, 99)), (Ok(()), Ok(())));
     assert_eq!(spend(6_000, 98), Err(Refused::Outdated));
@@ -53,7 +54,10 @@ fn a_full_memory_refuses_rather_than_forgets() {
     assert_eq!(stamps.spend(at(6_000), &Key([1; 32]), &stamp(100, 3), 0), Err(Refused::Full));
     assert_eq!(stamps.spend(at(6_000), &Key([1; 32]), &stamp(99, 3), 0), Ok(()));
     for nonce in 0..3 {
-        assert_eq!(stamps.spend(at(6_060), &Key([1; 32]), &stamp(100, nonce), 0), Err(Refused::Spent));
+        assert_eq!(
+            stamps.spend(at(6_060), &Key([1; 32]), &stamp(100, nonce), 0),
+            Err(Refused::Spent)
+        );
     }
     assert_eq!(stamps.spend(at(6_060), &Key([1; 32]), &stamp(101, 0), 0), Ok(()));
 }

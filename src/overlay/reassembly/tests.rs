@@ -161,7 +161,8 @@ proptest! {
     ) {
         // Every request is of three slices of sizes that differ; a model keeps them in a map.
         let mut memory = memory(9, 3, 10);
-        let mut model: BTreeMap<(u8, u32), (Moment, BTreeMap<u32, Vec<u8>>)> = BTreeMap::new();
+        type Slices = BTreeMap<u32, Vec<u8>>;
+        let mut model: BTreeMap<(u8, u32), (Moment, Slices)> = BTreeMap::new();
         let mut now = ms(0);
         for (count, (session, correlation, index, wait)) in (0..=255_u8).cycle().zip(arrivals) {
             now = now + Duration::from_millis(wait);

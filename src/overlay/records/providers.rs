@@ -9,9 +9,9 @@ use std::cmp::Reverse;
 use std::iter::successors;
 
 use super::ledger::{Cost, Ledger, Limits, Payer, Share};
-use super::{Key, Outcome, SWEEP_MAX, Why};
+use super::{Outcome, SWEEP_MAX, Why};
 use crate::bucket::Keyed;
-use crate::ids::PeerId;
+use crate::ids::{Key, PeerId};
 use crate::net::Prefix;
 use crate::overlay::deadlines::Deadlines;
 use crate::overlay::slots::{Slot, Slots};

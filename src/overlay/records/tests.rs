@@ -17,7 +17,7 @@ fn secs(s: u64) -> Duration {
 }
 
 fn key(n: u8) -> Key {
-    [n; 32]
+    Key([n; 32])
 }
 
 fn peer(n: u8) -> PeerId {
@@ -33,7 +33,7 @@ fn share(entries: usize, bytes: usize) -> Share {
 }
 
 fn signed(sequence: u64, digest: u8) -> Version {
-    Version::Signed { sequence, digest: key(digest), tombstone: digest == 0 }
+    Version::Signed { sequence, digest: [digest; 32], tombstone: digest == 0 }
 }
 
 fn records(config: Config) -> Records {

@@ -1,8 +1,9 @@
 //! Values by key.
 
 use super::ledger::{Cost, Ledger, Limits, Payer, Share};
-use super::{Key, Outcome, SWEEP_MAX, Why};
+use super::{Outcome, SWEEP_MAX, Why};
 use crate::bucket::Keyed;
+use crate::ids::Key;
 use crate::overlay::deadlines::Deadlines;
 use crate::overlay::slots::{Slot, Slots};
 use crate::time::Moment;
@@ -19,7 +20,7 @@ pub enum Version {
         /// Counts the owner's versions.
         sequence: u64,
         /// BLAKE3 of the value.
-        digest: Key,
+        digest: [u8; 32],
         /// The value is empty: it says that there is nothing (any more).
         tombstone: bool,
     },

@@ -85,7 +85,7 @@ impl<T: Tunnel> Sessions<T> {
         let fair = self.networks.count(network) + 1;
         let mut first = None;
         for _ in 0..SAMPLES {
-            let draw = u64::from(self.rng.next_u32()) * self.slots.len() as u64 >> 32;
+            let draw = (u64::from(self.rng.next_u32()) * self.slots.len() as u64) >> 32;
             let slot = u32::try_from(draw).unwrap_or(0);
             let Some(tenant) = &self.slots[slot as usize].session else { continue };
             let held = self.networks.count(tenant.network());

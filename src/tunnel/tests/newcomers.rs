@@ -61,7 +61,9 @@ fn ended(due: Vec<Due>) -> Vec<WgKey> {
     due.into_iter()
         .map(|due| match due {
             Due::Ended(_, key) => key,
-            other => panic!("{other:?}"),
+            other @ (Due::Send(..) | Due::Move(..) | Due::Refused(..) | Due::Dropped(_)) => {
+                panic!("{other:?}")
+            }
         })
         .collect()
 }
