@@ -1,5 +1,7 @@
 //! Splitting records and providers over frames.
 
+use std::ops::Range;
+
 use molia_router::ids::{Key, PeerId};
 use molia_router::limits::PROVIDER_BYTES_MAX;
 use molia_router::wire::body::chunks::{Chunks, fitting, fitting_providers};
@@ -52,10 +54,11 @@ fn body(part: &Part<'_>, room: usize) -> Result<Vec<u8>, Overflow> {
 }
 
 /// Every frame's part of a plan with its chunk fields, in order.
-fn frames(plan: &Chunks) -> Vec<(std::ops::Range<usize>, Option<(u32, u32)>)> {
+fn frames(plan: &Chunks) -> impl Iterator<Item = (Range<usize>, Option<(u32, u32)>)> {
     let total = u32::try_from(plan.len()).unwrap();
-    let chunk = |index| (total > 1).then_some((index, total));
-    (0..).zip(plan.iter()).map(|(index, range)| (range, chunk(index))).collect()
+    let chunk = move |index| (total > 1).then_some((index, total));
+    let parts: Vec<_> = plan.iter().collect();
+    (0..total).zip(parts).map(move |(index, range)| (range, chunk(index)))
 }
 
 proptest! {
@@ -64,12 +67,11 @@ proptest! {
         record in vec(any::<u8>(), 0..9000), peers in entries::<proto::Peer>(8), room in 700_usize..1500,
     ) {
         let plan = Chunks::of_record(record.len(), 0, room).unwrap();
-        let frames = frames(&plan);
         let mut read = Vec::new();
-        for (at, (range, chunk)) in frames.iter().enumerate() {
+        for (at, (range, chunk)) in frames(&plan).enumerate() {
             let slice = Some(&record[range.clone()]);
-            let whole = Part { record: slice, chunk: *chunk, ..NOTHING };
-            let last = at + 1 == frames.len();
+            let whole = Part { record: slice, chunk, ..NOTHING };
+            let last = at + 1 == plan.len();
             let named = if last { fitting(slices(&peers), plan.left()) } else { 0 };
             let ours = body(&Part { peers: &peers[..named], ..whole }, room).unwrap();
             if let Some(one_more) = peers.get(..=named).filter(|_| last) {
