@@ -1,4 +1,4 @@
-//! What the router logs: to standard error, never per packet.
+//! What the router logs: to standard error or to systemd's journal, never per packet.
 //!
 //! Text on a terminal and JSON otherwise, unless `log/format` says. `NO_COLOR`
 //! is respected. BoringTun logs per packet and is silenced.
@@ -9,27 +9,52 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt, registry};
+use tracing_subscriber::{Layer, Registry, fmt, registry};
 
+use super::{Exit, Failure};
 use crate::config::{LogFormat, Surroundings};
 
+/// In front of a field's name in the journal: `journalctl MOLIA_SHARD=1`.
+const JOURNAL_FIELDS: &str = "MOLIA";
+
+type Output = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Logs from now on. Whoever set up logging before (a test) keeps it.
-pub fn init(level: &str, format: LogFormat, surroundings: &Surroundings) {
+///
+/// # Errors
+/// If the log is to go to the journal and there is none.
+pub fn init(level: &str, format: LogFormat, surroundings: &Surroundings) -> Result<(), Failure> {
     let terminal = io::stderr().is_terminal();
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
     let colour = terminal && surroundings.variable("NO_COLOR").is_none();
-    let layer = fmt::layer().with_writer(io::stderr);
-    let layer = if json {
-        layer.json().flatten_event(true).with_current_span(false).boxed()
-    } else {
-        layer.with_target(false).with_ansi(colour).boxed()
+    let output = match format {
+        LogFormat::Auto if terminal => text(colour),
+        LogFormat::Text => text(colour),
+        LogFormat::Auto | LogFormat::Json => json(),
+        LogFormat::Journald => journal()?,
     };
     // An error only says that somebody else logs already.
-    let _ = registry().with(layer.with_filter(filter(level))).try_init();
+    let _ = registry().with(output.with_filter(filter(level))).try_init();
+    Ok(())
+}
+
+fn text(colour: bool) -> Output {
+    fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(colour).boxed()
+}
+
+fn json() -> Output {
+    let layer = fmt::layer().with_writer(io::stderr);
+    layer.json().flatten_event(true).with_current_span(false).boxed()
+}
+
+fn journal() -> Result<Output, Failure> {
+    match tracing_journald::layer() {
+        Ok(layer) => Ok(layer.with_field_prefix(Some(JOURNAL_FIELDS.into())).boxed()),
+        Err(error) => {
+            let missing = format_args!("log/format = journald: no journal to write to: {error}");
+            let failure = Failure::new(Exit::Unavailable, missing);
+            Err(failure.hint("text and json go to standard error: --set log/format=auto"))
+        }
+    }
 }
 
 fn filter(level: &str) -> Targets {

@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let config = args.settings.load(&surroundings)?;
     let who = Who::find(&config, &surroundings)?;
     let settings = config.settings();
-    logging::init(settings.log_level, settings.log_format, &surroundings);
+    logging::init(settings.log_level, settings.log_format, &surroundings)?;
     let signals = Signals::listen().map_err(|error| Failure::io("signals", &error))?;
     let (running, banner) = start(args, &config, &surroundings, &who)?;
     if let Err(failure) = banner.lines().into_iter().try_for_each(output::line) {

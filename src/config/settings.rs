@@ -14,6 +14,8 @@ pub enum LogFormat {
     Text,
     /// JSON.
     Json,
+    /// To systemd's journal.
+    Journald,
 }
 
 /// What no module's configuration takes.
@@ -48,6 +50,7 @@ fn log_format(word: &str) -> LogFormat {
         "auto" => LogFormat::Auto,
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
+        "journald" => LogFormat::Journald,
         other => unlisted(other),
     }
 }

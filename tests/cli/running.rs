@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -202,6 +203,22 @@ fn the_log_is_text_when_asked_and_without_colour_in_a_file() {
     let quiet = Router::start(&place, &["--set", "log/level=off"]);
     quiet.signal("-TERM");
     assert_eq!(quiet.end().1, "");
+}
+
+/// Where there is no systemd, which says so before anything else happens.
+#[test]
+fn a_log_for_a_journal_that_is_not_there_keeps_it_from_starting() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        return;
+    }
+    let place = Place::new("journal");
+    let outcome = failing(&place, &[&PORTS[..], &["--set", "log/format=journald"]].concat());
+    outcome.fails(
+        69,
+        "log/format = journald: no journal to write to: No such file or directory (os error 2) \
+         (text and json go to standard error: --set log/format=auto)",
+    );
+    assert!(place.files().is_empty(), "{:?}", place.files());
 }
 
 /// `run` with what it needs, expected to fail.

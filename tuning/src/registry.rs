@@ -214,8 +214,8 @@ attributes! {
         "Time that peers get to leave before the router stops.";
     LogLevel "log/level" Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]), "info", Live,
         "Least severity that is logged.";
-    LogFormat "log/format" Kind::Choice(&["auto", "text", "json"]), "auto", Restart,
-        "Form of the log; auto is text on a terminal and JSON otherwise.";
+    LogFormat "log/format" Kind::Choice(&["auto", "text", "json", "journald"]), "auto", Restart,
+        "Form of the log; auto is text on a terminal and JSON otherwise, both on standard error. journald sends to systemd's journal, with fields.";
 }
 
 #[cfg(test)]
