@@ -406,9 +406,19 @@ impl<T: Tunnel> Router<T> {
         self.sessions.engine().curve_operations()
     }
 
-    /// Who is listed.
+    /// Who has a session here.
+    pub fn sessions(&self) -> &Sessions<T> {
+        &self.sessions
+    }
+
+    /// Who is listed, of those whose ids this shard owns.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Who is listed elsewhere, as far as this shard knows.
+    pub fn others(&self) -> &Others {
+        &self.others
     }
 
     /// Frames that wait in the queues.
