@@ -69,16 +69,17 @@ impl Shard<'_> {
     fn turn(&mut self) -> io::Result<()> {
         // 1. Submit what waits and sleep until a datagram, room, mail or the next deadline.
         let wait = self.wait();
-        let wait = if self.mailbox.sleep() { wait } else { Duration::ZERO };
         self.port.turn(wait, &mut self.received)?;
         self.mailbox.awake();
 
         // 2. One reading of the clocks serves the whole turn.
         let now = self.clock.now();
 
-        // 3. Handle what came, from peers and from other shards.
-        self.handle(now);
+        // 3. Handle what came, from other shards and from peers. Mail is first: peers alone can
+        //    use all room up, turn after turn, and what they leave is dropped by the kernel; a
+        //    mailbox that is not read would lose control.
         self.read_mail(now);
+        self.handle(now);
 
         // 4. Do what time alone brings about.
         if self.router.next_deadline() <= now.at {
@@ -106,9 +107,11 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// How long a turn may wait: not at all if the last one left something that can be handled.
-    fn wait(&self) -> Duration {
-        if !self.received.is_empty() && !self.router.is_stalled(self.port.room()) {
+    /// How long a turn may wait: not at all if there is something that can be handled. What cannot,
+    /// datagrams or mail, waits for room, and is no reason to look again before there is some.
+    fn wait(&mut self) -> Duration {
+        let stalled = self.router.is_stalled(self.port.room());
+        if !stalled && (!self.received.is_empty() || !self.mailbox.sleep()) {
             return Duration::ZERO;
         }
         let idle = if self.stale { PUBLISH_INTERVAL } else { WAIT_MAX };
@@ -122,8 +125,6 @@ impl Shard<'_> {
     fn handle(&mut self, now: Now) {
         let Self { port, router, mailbox, clock, received, left, .. } = self;
         let mut outlet = ToPort { port };
-        // There may be room for what waited.
-        router.transmit(now, &mut outlet);
         let (mut came, mut since_check) = (received.drain(..), 0);
         for datagram in came.by_ref() {
             since_check += datagram.segments().len();
@@ -151,6 +152,8 @@ impl Shard<'_> {
     fn read_mail(&mut self, now: Now) {
         let Self { port, router, mailbox, .. } = self;
         let mut outlet = ToPort { port };
+        // There may be room for what waited.
+        router.transmit(now, &mut outlet);
         let mut payload = [0; PAYLOAD_MAX];
         for _ in 0..MAIL_BATCH {
             if router.is_stalled(outlet.room()) {
