@@ -27,7 +27,8 @@ pub(crate) fn check(at: Moment, plaintext: &[u8]) -> Result<(Header, &[u8]), Vio
         return Err(bad(false, "an unknown type").expect_err("it is bad"));
     };
     bad(kind.is_response() == header.flags.is_response(), "the response bit is wrong")?;
-    bad(kind == Kind::FindNodeResp || header.stream == 0, "a stream of one frame")?;
+    let chunked = matches!(kind, Kind::FindNodeResp | Kind::FindValueResp);
+    bad(chunked || header.stream == 0, "a stream of one frame")?;
     bad(body_is_canonical(kind, &header, body), "a body that does not decode to itself")?;
     Ok((header, body))
 }
@@ -43,7 +44,20 @@ fn body_is_canonical(kind: Kind, header: &Header, body: &[u8]) -> bool {
         same::<proto::NegotiateResp>(body)
             .is_some_and(|agreed| agreed.agreed.is_some_and(|agreed| agreed.max_msg_bytes >= 1200))
     } else if kind == Kind::FindNodeResp {
-        same::<proto::FindNodeResp>(body).is_some_and(|found| chunk_fits(header, &found))
+        same::<proto::FindNodeResp>(body).is_some_and(|found| {
+            found.peers.len() <= FIND_NODE_PEERS_MAX
+                && entries_are_whole(&found.peers)
+                && chunk_fits(header, found.chunk_index, found.total_chunks)
+        })
+    } else if kind == Kind::FindValueResp {
+        same::<proto::FindValueResp>(body).is_some_and(|found| {
+            entries_are_whole(&found.closer_peers)
+                && chunk_fits(header, found.chunk_index, found.total_chunks)
+        })
+    } else if kind == Kind::StoreResp {
+        same::<proto::StoreResp>(body).is_some_and(|stored| stored.reason.len() <= 128)
+    } else if kind == Kind::AnnounceProviderResp {
+        same::<proto::AnnounceProviderResp>(body).is_some_and(|kept| kept.reason.len() <= 128)
     } else if kind == Kind::ReflectResp {
         same::<proto::ReflectResp>(body).is_some()
     } else if kind == Kind::Error {
@@ -57,17 +71,20 @@ fn same<M: Message + Default>(body: &[u8]) -> Option<M> {
     M::decode(body).ok().filter(|message| message.encode_to_vec() == body)
 }
 
-fn chunk_fits(header: &Header, found: &proto::FindNodeResp) -> bool {
-    let last = found.chunk_index + 1 == found.total_chunks;
+fn chunk_fits(header: &Header, index: u32, total: u32) -> bool {
     let chunked = header.stream != 0
-        && (2..=16).contains(&found.total_chunks)
-        && found.chunk_index < found.total_chunks
-        && header.flags.more_chunks() != last;
-    let single = header.stream == 0 && found.total_chunks == 0 && !header.flags.more_chunks();
-    let entries = found.peers.iter().all(|peer| {
+        && (2..=16).contains(&total)
+        && index < total
+        && header.flags.more_chunks() == (index + 1 != total);
+    let single = header.stream == 0 && total == 0 && !header.flags.more_chunks();
+    single || chunked
+}
+
+fn entries_are_whole(peers: &[proto::Peer]) -> bool {
+    let whole = |peer: &proto::Peer| {
         peer.peer_id.len() == 32
             && peer.wg_public.len() == 32
             && (1..=4).contains(&peer.addrs.len())
-    });
-    found.peers.len() <= FIND_NODE_PEERS_MAX && entries && (single || chunked)
+    };
+    peers.iter().all(whole)
 }

@@ -44,6 +44,10 @@ impl Insider {
         self.identity.peer_id()
     }
 
+    pub(crate) fn wg_key(&self) -> WgKey {
+        self.identity.wg_key()
+    }
+
     /// The router's answer; everything but handshakes is ignored, PINGs too.
     pub(crate) fn receive(&mut self, now_ns: u64, datagram: &[u8]) -> Option<Shot> {
         let mut out = [0; 2048];

@@ -27,11 +27,12 @@ pub(crate) struct Listed {
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) prefix: Prefix,
     pub(crate) scope: Scope,
-    pub(crate) bucket: usize,
+    /// Of which shard's table.
+    pub(crate) bucket: (u16, usize),
 }
 
-/// Everybody in the table.
-pub(crate) fn of(table: &Table) -> Vec<Listed> {
+/// Everybody in the table of `shard`.
+pub(crate) fn of(shard: u16, table: &Table) -> Vec<Listed> {
     let listed = table.iter().map(|entry| {
         let peer = Peer::read(&entry.encoded).expect("the router wrote it");
         Listed {
@@ -40,14 +41,14 @@ pub(crate) fn of(table: &Table) -> Vec<Listed> {
             addrs: peer.addrs.sockets().collect(),
             prefix: entry.prefix,
             scope: entry.scope,
-            bucket: table.bucket_of(&entry.id),
+            bucket: (shard, table.bucket_of(&entry.id)),
         }
     });
     listed.collect()
 }
 
 /// How many of `prefix` are in each bucket.
-fn crowds(listing: &[Listed]) -> BTreeMap<(usize, [u8; 7]), usize> {
+fn crowds(listing: &[Listed]) -> BTreeMap<((u16, usize), [u8; 7]), usize> {
     let mut crowds = BTreeMap::new();
     for listed in listing.iter().filter(|listed| listed.scope == Scope::Global) {
         *crowds.entry((listed.bucket, listed.prefix.0)).or_default() += 1;
@@ -78,7 +79,7 @@ pub(crate) fn check_proven(at: Moment, listing: &[Listed], tap: &Tap) -> Result<
 }
 
 /// Whether a peer of this network has a reason not to be in its bucket.
-pub(crate) fn is_crowded_out(listing: &[Listed], bucket: usize, prefix: &Prefix) -> bool {
+pub(crate) fn is_crowded_out(listing: &[Listed], bucket: (u16, usize), prefix: &Prefix) -> bool {
     crowds(listing).get(&(bucket, prefix.0)).is_some_and(|count| *count >= PER_PREFIX)
 }
 

@@ -1,23 +1,27 @@
-//! A deterministic world around the production router: simulated time and network, honest and
-//! hostile clients, and checks of everything the router promises.
+//! A deterministic world around the production router and its shards: simulated time, network and
+//! mail, honest and hostile clients, and checks of everything the router promises.
 //!
 //! `MOLIA_SIM_SEEDS=N` runs N worlds, of the seeds from 0 or from `MOLIA_SIM_FIRST` on;
 //! `MOLIA_SIM_SEED=X` runs the one of X with a trace of what happens. Whatever a seed shows, it shows again.
 
 mod dice;
 mod frames;
+mod group;
 mod honest;
 mod hostile;
 mod insider;
 mod listing;
 mod network;
 mod plain;
+mod post;
 mod saboteur;
 mod scenario;
 mod shard;
+mod split;
 mod tally;
 mod tap;
 mod verdict;
+mod views;
 mod world;
 
 use std::ops::Range;
@@ -36,11 +40,14 @@ use world::{Report, World};
 const SEEDS: u64 = 20;
 
 /// Reasons that no seed can show here.
-const UNREACHABLE: [(Drop, &str); 3] = [
+const UNREACHABLE: [(Drop, &str); 2] = [
     (Drop::SendFailed, "counted by the port, and there is none"),
     (Drop::TooLarge, "every answer is made to fit"),
-    (Drop::SessionGone, "a session ends 30 s after its last key, and nothing waits that long"),
 ];
+
+/// What few seeds show: a session ends 30 s after its last key, and nothing waits that long, but one
+/// in a hundred worlds takes a session's place away while answers wait for it.
+const RARE: [Drop; 1] = [Drop::SessionGone];
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
@@ -102,6 +109,7 @@ fn worlds_hold_their_promises_and_show_every_drop() {
     for drop in Drop::ALL {
         let unreachable = UNREACHABLE.iter().find(|(it, _)| it == drop);
         match (shown(&reports, *drop), unreachable) {
+            (false, None) if RARE.contains(drop) => {}
             (false, None) => panic!("no seed shows {drop:?}"),
             (true, Some((_, why))) => panic!("a seed shows {drop:?}, but {why}"),
             (true, None) | (false, Some(_)) => {}

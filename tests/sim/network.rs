@@ -18,12 +18,14 @@ pub(crate) enum Event {
     ToRouter(Path, Vec<u8>),
     /// A datagram reaches whoever has the address by then.
     ToClient(SocketAddr, Vec<u8>),
-    /// The shard takes what is there.
-    Turn,
+    /// A shard takes what is there.
+    Turn(u16),
     /// An interrupted turn goes on.
-    TurnEnds,
-    /// The socket can take something again.
-    Room,
+    TurnEnds(u16),
+    /// A shard's socket can take something again.
+    Room(u16),
+    /// A letter reaches a shard.
+    Mail(u16),
     /// A client's own timers are due.
     Wake(usize),
     /// A client wants something.
@@ -34,11 +36,15 @@ pub(crate) enum Event {
     Change,
     Return(usize),
     RouterRestarts,
+    ShardRestarts,
+    /// What the shards believe is compared.
+    Census,
     ClockJumps,
     /// From here on nothing goes wrong.
     Calm,
-    /// Every client asks what will be judged.
+    /// Another try to ask what will be judged begins, and every client asks it.
     LastRound,
+    LastQuestions,
     End,
 }
 

@@ -4,11 +4,13 @@
 use molia_router::drops::Drop;
 use molia_router::ids::WgKey;
 use molia_router::net::{Datagram, Path, Scope};
+use molia_router::router::Mail;
 use molia_router::wire::{self, Kind, proto};
 use prost::Message;
 
 use super::listing::Listed;
 use super::plain;
+use super::post::Letter;
 use super::tally::Tally;
 use super::tap::Tap;
 use super::verdict::Oracle;
@@ -62,6 +64,22 @@ pub(crate) enum Fault {
     EvictLiving,
     /// One session more than slots.
     Overfill,
+    /// A session is in another shard than its peer's home.
+    Stray,
+    /// A peer has a session in two shards.
+    Twin,
+    /// What came by mail goes on to a third shard.
+    ForwardTwice,
+    /// A letter vanishes between two shards, uncounted.
+    Mislay,
+    /// The owner of a peer's id is not told that it is there.
+    Withhold,
+    /// Nor that it is gone.
+    Linger,
+    /// Some shard is not told who is listed.
+    Isolate,
+    /// Nobody is told that a shard lost everything.
+    Hush,
     /// Answers to one client are lost for good (and that is counted).
     Deafen,
     /// The closest peer is left out of answers.
@@ -73,7 +91,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 27] = [
+    pub(crate) const ALL: [(Self, Oracle); 35] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -97,6 +115,14 @@ impl Fault {
         (Self::Outlast, Oracle::Listing),
         (Self::EvictLiving, Oracle::Listing),
         (Self::Overfill, Oracle::Capacity),
+        (Self::Stray, Oracle::Home),
+        (Self::Twin, Oracle::Home),
+        (Self::ForwardTwice, Oracle::Forwards),
+        (Self::Mislay, Oracle::Sums),
+        (Self::Withhold, Oracle::Listing),
+        (Self::Linger, Oracle::Listing),
+        (Self::Isolate, Oracle::Listing),
+        (Self::Hush, Oracle::Listing),
         (Self::Deafen, Oracle::Liveness),
         (Self::Omit, Oracle::Answers),
         (Self::Unlist, Oracle::Liveness),
@@ -254,6 +280,40 @@ impl Saboteur {
             Fault::Overfill => tally.sessions = tally.sessions_max + 1,
             _ => {}
         }
+    }
+
+    /// Who has a session where.
+    pub(crate) fn census(&mut self, census: &mut Vec<(u16, WgKey)>, shards: u16) {
+        let fault = self.fault;
+        match fault {
+            Fault::Stray => {
+                let moves = census.iter_mut().take(1).filter(|_| shards > 1);
+                moves.for_each(|(shard, _)| *shard = (*shard + 1) % shards);
+            }
+            Fault::Twin => census.extend(census.first().copied()),
+            _ => {}
+        }
+    }
+
+    /// Whether a letter is lost, and counted so.
+    pub(crate) fn shreds(&mut self, letter: &Letter) -> bool {
+        match &letter.mail {
+            Mail::List { .. } => self.is(Fault::Withhold),
+            Mail::Gone(..) => self.is(Fault::Linger),
+            Mail::Snapshot(_) => self.is(Fault::Isolate) && letter.to == 0,
+            Mail::Restarted => self.is(Fault::Hush),
+            _ => false,
+        }
+    }
+
+    /// Whether a letter is lost and nobody notices.
+    pub(crate) fn mislays(&mut self) -> bool {
+        self.is(Fault::Mislay) && self.now_and_then()
+    }
+
+    /// A letter that its receiver sends on.
+    pub(crate) fn forwards(&mut self, letter: &Letter, shards: u16) -> Option<Letter> {
+        if self.is(Fault::ForwardTwice) { letter.passed_on(shards) } else { None }
     }
 
     pub(crate) fn listing(&mut self, listing: &mut Vec<Listed>) {

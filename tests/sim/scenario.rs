@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use molia_router::bucket::Rate;
 use molia_router::egress::{self, ClassConfig, Limits};
+use molia_router::partition::Partition;
 use molia_router::router::Config;
 use molia_router::{admission, limits, overlay, tunnel};
 
 use super::dice::Dice;
+use super::split::Split;
 
 /// Honest clients.
 pub(crate) const CLIENTS: usize = 50;
 /// Hostile clients that hold sessions.
 pub(crate) const INSIDERS: usize = 4;
+/// Sessions of whoever else comes, where there is little room.
+const SPARE: usize = 6;
 /// The router's port.
 pub(crate) const PORT: u16 = 7743;
 
@@ -79,6 +83,7 @@ pub(crate) struct Scenario {
     pub(crate) config: Config,
     pub(crate) host: Host,
     pub(crate) tempo: Tempo,
+    pub(crate) split: Split,
     /// Where each client is at first, and the path it takes.
     pub(crate) places: Vec<(SocketAddr, Link)>,
     /// Whether some clients' identities end while they are there.
@@ -120,11 +125,46 @@ impl Scenario {
             config: config(&mut dice, narrow.is_some()),
             host: host(&mut dice, narrow),
             tempo,
+            split: Split::of(seed),
             places,
             safety: if long { dice.millis(380_000..560_000) } else { dice.millis(35_000..70_000) },
             // Long enough for sessions of the hostile to end where they take the room.
             liveness: Duration::from_secs(270),
         }
+    }
+}
+
+/// Slots that are always enough.
+const ROOMY: usize = 200;
+
+impl Scenario {
+    /// The settings of a shard that `residents` honest peers may have for a home.
+    pub(crate) fn config_of(&self, shard: u16, partition: Partition, residents: usize) -> Config {
+        let mut config = self.config.clone();
+        (config.tunnel.shard, config.tunnel.partition) = (shard, partition);
+        if partition.shards() > 1 {
+            // What is scarce for one is so for several.
+            if config.egress.sessions_max < ROOMY {
+                let room = residents + INSIDERS + SPARE;
+                config.egress.sessions_max = room;
+                config.tunnel.sessions_max = u32::try_from(room).expect("few sessions");
+            }
+            config.table.entries_max =
+                config.table.entries_max.div_ceil(usize::from(partition.shards()));
+        }
+        config
+    }
+
+    /// How long it takes at most until every shard knows what one has to tell.
+    pub(crate) fn hearsay(&self) -> Duration {
+        let Split { shards, posting, rest, .. } = self.split;
+        let late = posting.slow_max + posting.batch.unwrap_or_default() + self.host.stall;
+        if shards > 1 { 5 * late + rest + Duration::from_secs(5) } else { Duration::ZERO }
+    }
+
+    /// How long it takes at most until nothing is under way of what went wrong.
+    pub(crate) fn settling(&self) -> Duration {
+        self.hearsay() + self.host.stall
     }
 }
 
@@ -204,7 +244,7 @@ fn narrow(seed: u64) -> Option<(usize, Duration)> {
 }
 
 fn config(dice: &mut Dice, narrow: bool) -> Config {
-    let room = if dice.permille(500) { CLIENTS + INSIDERS + 6 } else { 200 };
+    let room = if dice.permille(500) { CLIENTS + INSIDERS + SPARE } else { ROOMY };
     let admission = admission::Config {
         cookie_threshold_pps: u32::try_from(dice.within(10..120)).expect("32 bits"),
         prefix: Rate::new(dice.within(20..200), dice.within(20..60)),

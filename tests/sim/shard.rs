@@ -1,4 +1,4 @@
-//! The shard around the router under test: a socket's backlog, turns, slots that the kernel keeps.
+//! A shard around a router under test: a socket's backlog, turns, slots that the kernel keeps.
 //!
 //! A turn takes what the receive pool has slots for, as runs where one sender's datagrams of
 //! one size follow each other, hands it to the router, and lets the router send. Between
@@ -8,33 +8,56 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bufpool::{Hugepages, Pool, PoolConfig};
 use molia_router::counters::Counters;
 use molia_router::identity::Identity;
 use molia_router::limits::{RX_SLOT_BYTES, SLOT_BYTES, SLOT_HEADROOM};
 use molia_router::net::{Datagram, Outlet, Path, Transmit};
-use molia_router::router::Router;
+use molia_router::router::{Config, Mail, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
 use molia_router::tunnel::plain::Plain;
 
-use super::dice::Dice;
 use super::listing::{self, Listed};
+use super::post::{Letter, Post};
 use super::saboteur::Saboteur;
-use super::scenario::{Host, Scenario};
+use super::scenario::Host;
 use super::tally::{self, Handed, Tally};
 use super::tap::Tap;
 use super::verdict::{Oracle, Violation, ensure};
 use super::world::wall;
 
+/// A turn takes this long at least.
+const TURN_MIN: Duration = Duration::from_micros(50);
 /// Segments of a run.
 const RUN_MAX: usize = 64;
 
-/// One life of the router.
+/// What a shard is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Idle,
+    Scheduled,
+    /// Interrupted between receiving and sending.
+    Stalled,
+}
+
+/// One life of a shard.
 pub(crate) struct Shard {
-    router: Router<Plain>,
+    number: u16,
+    pub(crate) router: Router<Plain>,
     host: Host,
+    /// When it begins to take turns.
+    pub(crate) born: Moment,
+    /// Peers that its table has room for.
+    pub(crate) entries_max: usize,
+    /// Peers and buckets it had after the last turn, and when a peer left or a bucket split.
+    shape: (usize, usize),
+    pub(crate) roomier_at: Moment,
+    pub(crate) turn: Turn,
+    /// Datagrams and letters that it handles before it dies, if it does.
+    pub(crate) doom: Option<usize>,
     rx: Pool,
     /// What arrived and was not taken yet.
     backlog: VecDeque<(Path, Vec<u8>)>,
@@ -46,11 +69,10 @@ pub(crate) struct Shard {
     awaited: bool,
     /// What the kernel still reads from, and until when.
     parked: Vec<(Moment, Transmit)>,
-    pub(crate) tap: Tap,
     handed: Handed,
     last: Option<Tally>,
     checked_at: Moment,
-    pub(crate) turned_at: Moment,
+    turned_at: Moment,
     /// Turns in a row in which nothing came and nothing left.
     idle_turns: u32,
 }
@@ -62,19 +84,27 @@ fn pool(slot_bytes: usize, slots: usize, headroom: usize) -> Pool {
 }
 
 impl Shard {
-    pub(crate) fn new(scenario: &Scenario, identity: &Arc<Identity>, dice: &mut Dice) -> Self {
-        let Scenario { config, host, .. } = scenario;
-        let secrets = Secrets { cookies: dice.bytes(), seed: dice.bytes() };
+    /// A shard with nobody's session yet, as `config` numbers it.
+    pub(crate) fn new(config: Config, host: Host, life: &Life<'_>) -> Self {
+        let number = config.tunnel.shard;
         let slots = usize::try_from(config.tunnel.sessions_max).expect("few sessions");
-        let tunnel = Plain::new(identity.wg_key(), slots);
+        let tunnel = Plain::new(life.identity.wg_key(), slots);
         let tx = pool(SLOT_BYTES, host.tx_slots, SLOT_HEADROOM);
-        let counters = Counters::anonymous(0).expect("memory for counters");
-        let identity_of = Arc::clone(identity);
-        let router = Router::new(config.clone(), identity_of, tunnel, tx, counters, &secrets);
+        let counters = Counters::anonymous(number.into()).expect("memory for counters");
         let lanes = u64::try_from(3 * config.tunnel.handshake_queue).expect("a short queue");
+        let identity = Arc::clone(life.identity);
+        let entries_max = config.table.entries_max;
+        let router = Router::new(config, identity, tunnel, tx, counters, &life.secrets);
         Self {
+            number,
+            shape: (0, router.table().buckets()),
             router,
-            host: *host,
+            host,
+            born: life.born,
+            entries_max,
+            roomier_at: Moment::START,
+            turn: Turn::Idle,
+            doom: None,
             rx: pool(RX_SLOT_BYTES, host.rx_slots, 0),
             backlog: VecDeque::new(),
             left: VecDeque::new(),
@@ -82,13 +112,26 @@ impl Shard {
             room_at: Moment::START,
             awaited: false,
             parked: Vec::new(),
-            tap: Tap::new(identity.wg_key()),
-            handed: Handed { datagrams: 0, pending_max: lanes },
+            handed: Handed { pending_max: lanes, ..Handed::default() },
             last: None,
-            checked_at: Moment::START,
-            turned_at: Moment::START,
+            checked_at: life.born,
+            turned_at: life.born,
             idle_turns: 0,
         }
+    }
+
+    /// The next life, at the same socket: what the last one knew, and what it had taken, is gone.
+    pub(crate) fn succeed(&mut self, config: Config, life: &Life<'_>) {
+        let backlog = std::mem::take(&mut self.backlog);
+        *self = Self { backlog, ..Self::new(config, self.host, life) };
+        self.router.begin_again(wall(life.born));
+    }
+
+    /// Whether it dies before it handles anything more.
+    pub(crate) fn dies(&mut self) -> bool {
+        let dies = self.doom == Some(0);
+        self.doom = self.doom.map(|left| left.saturating_sub(1));
+        dies
     }
 
     /// A datagram reaches the socket; whether it is the first to wait.
@@ -103,16 +146,22 @@ impl Shard {
         self.backlog.len()
     }
 
+    /// Whether its counters say all of what it did.
+    pub(crate) fn is_between_turns(&self) -> bool {
+        self.turn != Turn::Stalled
+    }
+
+    /// When the next turn may begin.
+    pub(crate) fn ready_at(&self) -> Moment {
+        self.turned_at + TURN_MIN
+    }
+
     pub(crate) fn deadline(&self) -> Moment {
         self.router.next_deadline()
     }
 
     pub(crate) fn listing(&self) -> Vec<Listed> {
-        listing::of(self.router.table())
-    }
-
-    pub(crate) fn bucket_of(&self, id: &molia_router::ids::PeerId) -> usize {
-        self.router.table().bucket_of(id)
+        listing::of(self.number, self.router.table())
     }
 
     /// First half of a turn: what was left, and what came.
@@ -147,7 +196,7 @@ impl Shard {
         &mut self,
         now: Now,
         datagram: Datagram,
-        saboteur: &mut Option<Saboteur>,
+        witness: &mut Witness<'_>,
     ) -> Vec<Transmit> {
         if !self.left.is_empty() {
             self.left.push_back(datagram);
@@ -155,7 +204,7 @@ impl Shard {
         }
         let came: Vec<Vec<u8>> = segments(&datagram).map(<[u8]>::to_vec).collect();
         let path = datagram.path;
-        let datagram = match saboteur {
+        let datagram = match witness.saboteur {
             Some(saboteur) => saboteur.received(datagram, &self.rx),
             None => Some(datagram),
         };
@@ -165,10 +214,57 @@ impl Shard {
         let unhandled = left.as_ref().map_or(0, |left| left.segments().count());
         for segment in &came[..came.len() - unhandled] {
             self.handed.datagrams += 1;
-            self.tap.incoming(now.at, &path, segment);
+            witness.post.arrived(&path, segment);
+            witness.tap.arrived(now.at, self.number, &path, segment);
         }
         self.left.extend(left);
         wire.sent
+    }
+
+    /// Hands a letter to the router. Returns what left meanwhile.
+    pub(crate) fn deliver(&mut self, now: Now, letter: Letter, tap: &mut Tap) -> Vec<Transmit> {
+        let Letter { from, mail, payload, .. } = letter;
+        match &mail {
+            Mail::Datagram(path) => {
+                self.handed.mailed += 1;
+                tap.incoming(now.at, path, &payload);
+            }
+            Mail::Initiation(_) => self.handed.mailed += 1,
+            Mail::Ask(..) => self.handed.asked += 1,
+            Mail::List { .. }
+            | Mail::Seen(..)
+            | Mail::Write(_)
+            | Mail::Written(..)
+            | Mail::Find(..)
+            | Mail::Found(_)
+            | Mail::Unlisted(_)
+            | Mail::Answered(_)
+            | Mail::Gone(..)
+            | Mail::Unasked(_)
+            | Mail::Snapshot(_)
+            | Mail::Restarted => {}
+        }
+        self.idle_turns = 0;
+        let mut wire = Wire { room: self.room, sent: Vec::new() };
+        self.router.deliver(now, from, mail, &payload, &mut wire);
+        if self.host.narrow.is_some() {
+            self.router.transmit(now, &mut wire);
+        }
+        self.room = wire.room;
+        wire.sent
+    }
+
+    /// What the router has to tell other shards.
+    pub(crate) fn take_mail(&mut self, now: Now) -> Vec<Letter> {
+        let (from, handed) = (self.number, &mut self.handed);
+        let mut letters = Vec::new();
+        self.router.take_mail(now, |to, mail, payload| {
+            handed.forwarded += u64::from(matches!(mail, Mail::Datagram(_)));
+            handed.moved += u64::from(matches!(mail, Mail::Initiation(_)));
+            handed.lookups += u64::from(matches!(mail, Mail::Find(..) | Mail::Write(_)));
+            letters.push(Letter { from, to, mail, payload: payload.to_vec() });
+        });
+        letters
     }
 
     /// Second half: what is due, and what waits to be sent.
@@ -176,6 +272,11 @@ impl Shard {
         let mut wire = Wire { room: self.room, sent: Vec::new() };
         self.router.poll(now, &mut wire);
         (self.room, self.turned_at) = (wire.room, now.at);
+        let table = self.router.table();
+        let (entries, buckets) = std::mem::replace(&mut self.shape, (table.len(), table.buckets()));
+        if self.shape.0 < entries || self.shape.1 > buckets {
+            self.roomier_at = now.at;
+        }
         self.idle_turns = if wire.sent.is_empty() { self.idle_turns + 1 } else { 0 };
         wire.sent
     }
@@ -226,6 +327,20 @@ impl Shard {
     }
 }
 
+/// What a life begins with.
+pub(crate) struct Life<'a> {
+    pub(crate) identity: &'a Arc<Identity>,
+    pub(crate) secrets: Secrets,
+    pub(crate) born: Moment,
+}
+
+/// Who watches a datagram being handled.
+pub(crate) struct Witness<'a> {
+    pub(crate) tap: &'a mut Tap,
+    pub(crate) post: &'a mut Post,
+    pub(crate) saboteur: &'a mut Option<Saboteur>,
+}
+
 /// A socket that takes so much, and a little more of what cannot wait.
 struct Wire {
     room: usize,
@@ -274,16 +389,22 @@ impl Shard {
     pub(crate) fn check_counters(
         &mut self,
         at: Moment,
+        tap: &Tap,
         saboteur: &mut Option<Saboteur>,
     ) -> Result<(), Violation> {
         if at.since(self.checked_at) >= tally::INTERVAL {
             self.checked_at = at;
-            self.check_all(at, saboteur)?;
+            self.check_all(at, tap, saboteur)?;
         }
         Ok(())
     }
 
-    fn check_all(&mut self, at: Moment, saboteur: &mut Option<Saboteur>) -> Result<(), Violation> {
+    fn check_all(
+        &mut self,
+        at: Moment,
+        tap: &Tap,
+        saboteur: &mut Option<Saboteur>,
+    ) -> Result<(), Violation> {
         let mut tally = self.tally(at);
         let mut listing = self.listing();
         if let Some(saboteur) = saboteur {
@@ -299,7 +420,8 @@ impl Shard {
         // A waiting initiation makes the router want another turn at once.
         let waits = self.deadline() <= at;
         let pending_max = if waits { self.handed.pending_max } else { 0 };
-        tally::check(at, &tally, &self.tap.seen, Handed { pending_max, ..self.handed })?;
+        let seen = &tap.seen[usize::from(self.number)];
+        tally::check(at, &tally, seen, Handed { pending_max, ..self.handed })?;
         ensure(tally.sessions <= tally.sessions_max, Oracle::Capacity, at, || {
             format!("{} sessions in {} slots", tally.sessions, tally.sessions_max)
         })?;
@@ -307,19 +429,20 @@ impl Shard {
         if let Some(saboteur) = saboteur {
             saboteur.stale_listing(&mut listing);
         }
-        listing::check_living(at, &listing, &self.tap)?;
-        listing::check_proven(at, &listing, &self.tap)?;
+        listing::check_living(at, &listing, tap)?;
+        listing::check_proven(at, &listing, tap)?;
         self.last = Some(tally);
         Ok(())
     }
 
-    /// At the end of the router's life: every slot is at home once the kernel is done.
+    /// At the end of its life: every slot is at home once the kernel is done.
     pub(crate) fn check_end(
         &mut self,
         at: Moment,
+        tap: &Tap,
         saboteur: &mut Option<Saboteur>,
     ) -> Result<(), Violation> {
-        self.check_all(at, saboteur)?;
+        self.check_all(at, tap, saboteur)?;
         self.parked.clear();
         let (free, slots) = self.router.buffers();
         ensure(free + self.router.queued() == slots, Oracle::Buffers, at, || {

@@ -60,6 +60,9 @@ pub(crate) struct Tally {
     drops: Vec<u64>,
     pub(crate) queues: [QueueTally; 3],
     pub(crate) handshakes: u64,
+    /// Initiations and data that went on to another shard.
+    moved: u64,
+    forwarded: u64,
     cookies: u64,
     keepalives: u64,
     challenges: u64,
@@ -103,6 +106,8 @@ impl Tally {
             drops: Drop::ALL.iter().map(|drop| value(Id::Dropped, &[drop.label()])).collect(),
             queues: Class::ALL.map(queue),
             handshakes: value(Id::Handshakes, &["ok"]),
+            moved: value(Id::Moved, &[]),
+            forwarded: value(Id::Forwarded, &[]),
             cookies: value(Id::CookieReplies, &[]),
             keepalives: value(Id::Keepalives, &[]),
             challenges: value(Id::Challenges, &[]),
@@ -133,10 +138,18 @@ impl Tally {
 }
 
 /// What the world itself counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Handed {
-    /// Datagrams given to the router.
+    /// Datagrams given to the router, from its socket and by mail.
     pub(crate) datagrams: u64,
+    pub(crate) mailed: u64,
+    /// Data and initiations that it posted to other shards.
+    pub(crate) forwarded: u64,
+    pub(crate) moved: u64,
+    /// PINGs that other shards wanted sent.
+    pub(crate) asked: u64,
+    /// Questions that other shards were asked; they or their answers may be lost.
+    pub(crate) lookups: u64,
     /// Initiations that may be waiting for a turn.
     pub(crate) pending_max: u64,
 }
@@ -155,10 +168,14 @@ pub(crate) fn check(
     let expired = tally.dropped(Drop::ExpiredKeys);
     let no_buffer = tally.dropped(Drop::NoBuffer);
 
-    // Every datagram ends as a drop, a handshake or authentic data, or waits.
-    let ended = tally.all(DATAGRAM_DROPS) + tally.handshakes + tally.decrypted;
+    // Every datagram ends as a drop, a handshake or authentic data, goes on, or waits.
+    let here = tally.all(DATAGRAM_DROPS) + tally.handshakes + tally.decrypted;
+    let ended = here + tally.moved + tally.forwarded;
     let ways = ended..=ended + expired + handed.pending_max;
-    sum(ways.contains(&handed.datagrams), "datagrams and their outcomes differ")?;
+    let came = handed.datagrams + handed.mailed;
+    sum(ways.contains(&came), "datagrams and their outcomes differ")?;
+    let went = (tally.moved, tally.forwarded);
+    sum(went == (handed.moved, handed.forwarded), "what went on is not what was posted")?;
 
     // Every frame taken from a queue leaves or is dropped on the way.
     let queue_sent: u64 = tally.queues.iter().map(|queue| queue.sent).sum();
@@ -176,7 +193,7 @@ pub(crate) fn check(
     let raw = seen.responses + seen.cookies + seen.keepalives + challenges;
     sum((raw..=raw + no_buffer).contains(&made), "handshakes or keepalives got lost")?;
 
-    messages(tally, seen, &sum)
+    messages(tally, seen, handed, &sum)
 }
 
 type Sum<'a> = dyn Fn(bool, &str) -> Result<(), Violation> + 'a;
@@ -197,7 +214,7 @@ fn queues(tally: &Tally, sum: &Sum<'_>) -> Result<(), Violation> {
     sum(agree, "queues and reasons count drops differently")
 }
 
-fn messages(tally: &Tally, seen: &Seen, sum: &Sum<'_>) -> Result<(), Violation> {
+fn messages(tally: &Tally, seen: &Seen, handed: Handed, sum: &Sum<'_>) -> Result<(), Violation> {
     // What was sent is what left.
     for (kind, counted) in &tally.sent {
         let left = seen.frames.get(&kind.id()).copied().unwrap_or(0);
@@ -225,9 +242,11 @@ fn messages(tally: &Tally, seen: &Seen, sum: &Sum<'_>) -> Result<(), Violation> 
     };
     let answered = questions(&tally.received) - questions(&tally.undone);
     let queued: u64 = tally.queues.iter().map(|queue| queue.enqueued + queue.coalesced).sum();
-    sum(answered <= queued, "a question went without an answer")?;
-    let finds = tally.received.iter().find(|(kind, _)| *kind == Some(Kind::FindNodeReq));
-    let extra = finds.map_or(0, |(_, n)| *n) + tally.pinging;
+    sum(answered <= queued + handed.lookups, "a question went without an answer")?;
+    let in_chunks = |kind| matches!(kind, Some(Kind::FindNodeReq | Kind::FindValueReq));
+    let finds = tally.received.iter().filter(|(kind, _)| in_chunks(*kind));
+    let finds: u64 = finds.map(|(_, n)| n).sum();
+    let extra = finds + tally.pinging + handed.asked;
     sum(queued <= answered + extra, "answers that nobody asked for")
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use molia_router::ids::WgKey;
 use molia_router::net::{Local, Path};
+use molia_router::partition::Partition;
 use molia_router::time::Moment;
 use molia_router::wire::body::{Ping, Pong};
 use molia_router::wire::{self, Header, Kind};
@@ -97,6 +98,9 @@ pub(crate) struct Seen {
 /// The tap of one router's life.
 pub(crate) struct Tap {
     router: WgKey,
+    partition: Partition,
+    /// How long others may believe in a session that is no more.
+    hearsay: Duration,
     knocks: BTreeMap<(u32, SocketAddr), Vec<Knock>>,
     keys: BTreeMap<u32, Key>,
     /// The client's index of a key by the router's.
@@ -111,13 +115,19 @@ pub(crate) struct Tap {
     questions: BTreeMap<(WgKey, u32), u32>,
     /// Our address that each peer's address spoke to last.
     locals: BTreeMap<SocketAddr, Local>,
-    pub(crate) seen: Seen,
+    /// When each peer's binding was accepted last.
+    bound: BTreeMap<WgKey, Moment>,
+    handshakes: u64,
+    /// By shard, since its last restart.
+    pub(crate) seen: Vec<Seen>,
 }
 
 impl Tap {
-    pub(crate) fn new(router: WgKey) -> Self {
+    pub(crate) fn new(router: WgKey, partition: Partition, hearsay: Duration) -> Self {
         Self {
             router,
+            partition,
+            hearsay,
             knocks: BTreeMap::new(),
             keys: BTreeMap::new(),
             by_router: BTreeMap::new(),
@@ -127,13 +137,47 @@ impl Tap {
             tokens: BTreeMap::new(),
             questions: BTreeMap::new(),
             locals: BTreeMap::new(),
-            seen: Seen::default(),
+            bound: BTreeMap::new(),
+            handshakes: 0,
+            seen: (0..partition.shards()).map(|_| Seen::default()).collect(),
         }
     }
 
-    /// A datagram is handed to the router.
-    pub(crate) fn incoming(&mut self, now: Moment, path: &Path, datagram: &[u8]) {
+    /// A shard takes a datagram from its socket. Data of another shard's session comes to that
+    /// one by mail, and counts from then on.
+    pub(crate) fn arrived(&mut self, now: Moment, shard: u16, path: &Path, datagram: &[u8]) {
         self.locals.insert(path.peer, path.local);
+        let elsewhere = plain::header(datagram)
+            .is_some_and(|(index, _)| self.partition.session_of(index).0 != u32::from(shard));
+        if !elsewhere {
+            self.incoming(now, path, datagram);
+        }
+    }
+
+    /// From here on others believe in what is no more for so long only.
+    pub(crate) fn settle(&mut self, hearsay: Duration) {
+        self.hearsay = self.hearsay.min(hearsay);
+    }
+
+    /// A shard lost all its sessions.
+    pub(crate) fn shard_restarts(&mut self, now: Moment, shard: u16) {
+        let partition = self.partition;
+        let stays = |owner: &WgKey| partition.home(owner) != shard;
+        self.seen[usize::from(shard)] = Seen::default();
+        self.keys.retain(|_, key| stays(&key.owner));
+        let keys = &self.keys;
+        self.by_router.retain(|_, index| keys.contains_key(index));
+        self.accounts.retain(|(owner, _), _| stays(owner));
+        self.tokens.retain(|(owner, _), _| stays(owner));
+        self.questions.retain(|(owner, _), _| stays(owner));
+        self.bound.retain(|owner, _| stays(owner));
+        for (_, endpoint) in self.endpoints.iter_mut().filter(|(owner, _)| !stays(owner)) {
+            endpoint.lasts = endpoint.lasts.min(now);
+        }
+    }
+
+    /// A datagram is handed to the shard that it is for.
+    pub(crate) fn incoming(&mut self, now: Moment, path: &Path, datagram: &[u8]) {
         if let Some(hello) = plain::hello(&self.router, datagram) {
             let knocks = self.knocks.entry((hello.index, path.peer)).or_default();
             knocks.retain(|knock| now.since(knock.at) < HANDSHAKE_PATIENCE);
@@ -209,10 +253,11 @@ impl Tap {
         account
     }
 
-    /// A datagram leaves the router.
+    /// A datagram leaves a shard.
     pub(crate) fn outgoing(
         &mut self,
         now: Moment,
+        shard: u16,
         path: &Path,
         datagram: &[u8],
     ) -> Result<(), Violation> {
@@ -226,10 +271,12 @@ impl Tap {
             )
         })?;
         match datagram {
-            [2, 0, 0, 0, ..] if datagram.len() == 92 => self.response_out(now, path, datagram),
-            [3, 0, 0, 0, ..] if datagram.len() == 64 => self.cookie_out(now, path, datagram),
+            [2, 0, 0, 0, ..] if datagram.len() == 92 => {
+                self.response_out(now, shard, path, datagram)
+            }
+            [3, 0, 0, 0, ..] if datagram.len() == 64 => self.cookie_out(now, shard, path, datagram),
             [4, 0, 0, 0, ..] if datagram.len() >= plain::DATA_OVERHEAD => {
-                self.data_out(now, path, datagram)
+                self.data_out(now, shard, path, datagram)
             }
             _ => ensure(false, Oracle::Silence, now, || {
                 format!("{} bytes that are no message of a router's", datagram.len())
@@ -254,10 +301,18 @@ impl Tap {
         })
     }
 
-    fn response_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
-        self.seen.responses += 1;
+    fn response_out(
+        &mut self,
+        now: Moment,
+        shard: u16,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        self.handshakes += 1;
+        self.seen[usize::from(shard)].responses += 1;
         let hello = self.answered(now, path, 8, bytes)?;
         let [to_router, from_router] = plain::lanes(&hello, bytes);
+        self.check_home(now, shard, &hello.key, to_router.index)?;
         // A new key takes the place of the eighth before it.
         let replaced = |_: &u32, key: &mut Key| {
             key.owner != hello.key || key.to_router.index % KEYS != to_router.index % KEYS
@@ -273,7 +328,7 @@ impl Tap {
             from_router,
             answered: path.peer,
             established: now,
-            order: self.seen.responses,
+            order: self.handshakes,
             confirmed: false,
             seen: BTreeSet::new(),
         };
@@ -281,12 +336,24 @@ impl Tap {
         Ok(())
     }
 
-    fn cookie_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
-        self.seen.cookies += 1;
+    fn cookie_out(
+        &mut self,
+        now: Moment,
+        shard: u16,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        self.seen[usize::from(shard)].cookies += 1;
         self.answered(now, path, 4, bytes).map(|_| ())
     }
 
-    fn data_out(&mut self, now: Moment, path: &Path, bytes: &[u8]) -> Result<(), Violation> {
+    fn data_out(
+        &mut self,
+        now: Moment,
+        shard: u16,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
         let (index, counter) = plain::header(bytes).expect("the caller looked");
         let key = self.keys.get_mut(&index).filter(|key| key.confirmed);
         let Some(key) = key else {
@@ -304,13 +371,17 @@ impl Tap {
             let what = format!("data to {} that does not authenticate", path.peer);
             return Err(Violation { oracle: Oracle::Frames, at: now, what });
         };
-        let owner = key.owner;
+        let (owner, index) = (key.owner, key.to_router.index);
+        let seen = &mut self.seen[usize::from(shard)];
         let mut challenge = false;
         if content.is_empty() {
-            self.seen.keepalives += 1;
+            seen.keepalives += 1;
         } else {
             let (header, body) = frames::check(now, content)?;
-            *self.seen.frames.entry(header.kind).or_default() += 1;
+            *seen.frames.entry(header.kind).or_default() += 1;
+            if header.kind == Kind::NegotiateResp.id() {
+                self.bound.insert(owner, now);
+            }
             challenge = header.kind == Kind::Ping.id();
             match Ping::read(body) {
                 Ok(ping) if challenge => {
@@ -319,10 +390,25 @@ impl Tap {
                 Ok(_) | Err(_) => self.answer_out(now, owner, &header)?,
             }
         }
+        self.check_home(now, shard, &owner, index)?;
         self.charge(now, owner, path.peer, bytes.len(), challenge)?;
         let endpoint = self.endpoints.get(&owner).map(|endpoint| endpoint.addr);
         ensure(endpoint == Some(path.peer), Oracle::Endpoint, now, || {
             format!("data to {}, for a peer that is at {endpoint:?}", path.peer)
+        })
+    }
+
+    /// A session is in the shard that its index and its peer's key name, and speaks from there.
+    fn check_home(
+        &self,
+        now: Moment,
+        shard: u16,
+        owner: &WgKey,
+        index: u32,
+    ) -> Result<(), Violation> {
+        let named = (self.partition.session_of(index).0, self.partition.home(owner));
+        ensure(named == (shard.into(), shard), Oracle::Home, now, || {
+            format!("shard {shard} speaks to {owner:?} of {named:?}")
         })
     }
 
@@ -349,16 +435,15 @@ impl Tap {
         if account.proven {
             return Ok(());
         }
-        // What a challenge may do, other PINGs may in its stead.
-        let beyond = account.bytes_out + bytes > account.bytes_in;
-        let due = account.challenged.is_none_or(|at| now.since(at) >= CHALLENGE_INTERVAL);
-        if beyond && ping && due {
+        // What a challenge may do, other PINGs may in its stead. Whether the router spent what
+        // came in on it cannot be told from here: it forgets what came before a peer moved.
+        if ping && account.challenged.is_none_or(|at| now.since(at) >= CHALLENGE_INTERVAL) {
             account.challenged = Some(now);
             return Ok(());
         }
         account.bytes_out += bytes;
         let Account { bytes_in, bytes_out, .. } = *account;
-        ensure(!beyond, Oracle::Amplification, now, || {
+        ensure(bytes_out <= bytes_in, Oracle::Amplification, now, || {
             format!("{bytes_out} bytes to {to}, which has not proven itself with {bytes_in}")
         })
     }
@@ -372,7 +457,13 @@ impl Tap {
 
     /// Whether a peer may still have a session.
     pub(crate) fn may_live(&self, owner: &WgKey, at: Moment) -> bool {
-        self.endpoints.get(owner).is_some_and(|endpoint| at < endpoint.lasts + TURN)
+        let lasts = self.endpoints.get(owner).map(|endpoint| endpoint.lasts);
+        lasts.is_some_and(|lasts| at < lasts + TURN + self.hearsay)
+    }
+
+    /// When a peer's binding was accepted last, if it was.
+    pub(crate) fn bound(&self, owner: &WgKey) -> Option<Moment> {
+        self.bound.get(owner).copied()
     }
 
     /// Whether a peer ever proved to be at `addr`.

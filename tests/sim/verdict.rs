@@ -25,6 +25,10 @@ pub(crate) enum Oracle {
     Listing,
     /// More sessions than slots.
     Capacity,
+    /// A session that is not in its peer's home, or a second one of a peer.
+    Home,
+    /// A datagram went from shard to shard more than once.
+    Forwards,
     /// What left is not what the protocol says.
     Frames,
     /// An answer nobody asked for.

@@ -1,33 +1,32 @@
-//! The world: one router, its clients and its enemies, in simulated time.
+//! The world: one router of some shards, its clients and its enemies, in simulated time.
 //!
 //! First everything goes wrong that the seed says (the safety phase), then nothing does
 //! (the liveness phase), and at its end every honest client must have what it is due.
 
 mod people;
+mod turns;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use molia_router::drops::Drop;
 use molia_router::identity::Identity;
-use molia_router::ids::PeerId;
-use molia_router::net::{Local, Path, Transmit};
+use molia_router::ids::{PeerId, WgKey};
 use molia_router::time::{Moment, Now};
-use molia_router::wire::multiaddr;
 
 use super::dice::Dice;
+use super::group::Group;
 use super::honest::{Honest, RouterFacts, Who};
 use super::hostile::Hostile;
 use super::insider::Insider;
 use super::listing::Listed;
-use super::network::{Agenda, Event, carry};
-use super::saboteur::{Parcel, Saboteur};
-use super::scenario::{CLIENTS, INSIDERS, Link, PORT, Scenario};
-use super::shard::Shard;
+use super::network::{Agenda, Event};
+use super::saboteur::Saboteur;
+use super::scenario::{CLIENTS, INSIDERS, PORT, Scenario};
+use super::shard::Turn;
 use super::verdict::Violation;
 
 /// When the world begins, by the wall clock.
@@ -38,8 +37,13 @@ const MORTAL_S: u64 = 70;
 const LAST_ROUND: Duration = Duration::from_secs(20);
 /// Between two tries of a client in the last round.
 const TRY: Duration = Duration::from_secs(3);
-/// A turn takes this long at least.
-const TURN_MIN: Duration = Duration::from_micros(50);
+/// Between two comparisons of what the shards believe: while things go wrong, afterwards, and where
+/// much changes.
+const CENSUS: Duration = Duration::from_secs(1);
+const CENSUS_CALM: Duration = Duration::from_millis(500);
+const CENSUS_CLOSE: Duration = Duration::from_millis(100);
+/// How long much changes after a restart.
+const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// How a world went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +56,6 @@ pub(crate) struct Report {
     pub(crate) datagrams: [u64; 2],
 }
 
-/// What the shard is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Idle,
-    Scheduled,
-    /// Interrupted between receiving and sending.
-    Stalled,
-}
-
 pub(crate) struct World {
     scenario: Scenario,
     trace: bool,
@@ -71,14 +66,15 @@ pub(crate) struct World {
     agenda: Agenda,
     identity: Arc<Identity>,
     facts: RouterFacts,
-    shard: Shard,
-    turn: Turn,
+    group: Group,
     clients: Vec<Honest>,
     /// When each client is next looked at.
     wakes: Vec<Moment>,
     hostile: Hostile,
     calm: bool,
     calm_since: Option<Moment>,
+    /// When a shard died last.
+    died: Moment,
     /// Clients that were listed lately.
     staying: BTreeSet<PeerId>,
     /// Who was listed when the last round began.
@@ -111,7 +107,8 @@ impl World {
             .map(|n| Insider::new(n, scenario.places[CLIENTS + n].0, facts.key, dice.fork()));
         let insiders = insiders.collect();
         let hostile = Hostile::new(dice.fork(), facts.clone(), insiders);
-        let shard = Shard::new(&scenario, &identity, &mut dice);
+        let keys: Vec<WgKey> = clients.iter().map(|client| client.wg_key).collect();
+        let group = Group::new(&scenario, &identity, &keys, Moment::START, &mut dice);
         let drops = vec![0; Drop::ALL.len()];
         Self {
             trace,
@@ -120,13 +117,13 @@ impl World {
             agenda: Agenda::default(),
             identity,
             facts,
-            shard,
-            turn: Turn::Idle,
+            group,
             wakes: vec![Moment::NEVER; clients.len()],
             clients,
             hostile,
             calm: false,
             calm_since: None,
+            died: Moment::START,
             staying: BTreeSet::new(),
             settled: None,
             saboteur,
@@ -141,7 +138,7 @@ impl World {
     pub(crate) fn run(mut self) -> Result<Report, Violation> {
         self.begin();
         loop {
-            let due = self.router_due();
+            let (due, shard) = self.group.due(self.now);
             match self.agenda.pop(due) {
                 Some((_, Event::End)) => break,
                 Some((at, event)) => {
@@ -150,13 +147,15 @@ impl World {
                 }
                 None => {
                     self.now = due;
-                    self.turn_begins()?;
+                    self.turn_begins(shard)?;
                 }
             }
         }
         self.judge()?;
-        self.shard.check_end(self.now, &mut self.saboteur)?;
-        self.account();
+        for number in 0..self.scenario.split.shards {
+            self.group.check_end(number, self.now, &mut self.saboteur)?;
+            self.account(number);
+        }
         self.report.digest = self.hasher.finalize().to_hex().to_string();
         Ok(self.report)
     }
@@ -180,6 +179,12 @@ impl World {
         self.again(tempo.change, Event::Change);
         self.again(tempo.router_restart, Event::RouterRestarts);
         self.again(tempo.clock_jump, Event::ClockJumps);
+        self.again(self.scenario.split.restart, Event::ShardRestarts);
+        if let Some(last) = self.scenario.split.last_restart {
+            let settled = calm + self.scenario.settling();
+            self.agenda.add(settled + last, Event::ShardRestarts);
+        }
+        self.agenda.add(self.now, Event::Census);
     }
 
     /// Adds an event after `mean` on average; never if that is zero.
@@ -188,16 +193,6 @@ impl World {
         if mean_us > 0 {
             let pause = self.dice.micros(0..2 * mean_us);
             self.agenda.add(self.now + pause, event);
-        }
-    }
-
-    /// When the router wants a turn of its own accord.
-    fn router_due(&self) -> Moment {
-        match self.turn {
-            Turn::Stalled => Moment::NEVER,
-            Turn::Idle | Turn::Scheduled => {
-                self.shard.deadline().max(self.shard.turned_at + TURN_MIN).max(self.now)
-            }
         }
     }
 
@@ -215,16 +210,16 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::ToRouter(path, bytes) => {
-                if self.shard.arrive(path, bytes) {
-                    self.schedule_turn();
+                if let Some(shard) = self.group.arrive(path, bytes) {
+                    self.schedule_turn(shard);
                 }
             }
             Event::ToClient(addr, bytes) => self.deliver(addr, &bytes)?,
-            Event::Turn if self.turn == Turn::Scheduled => self.turn_begins()?,
-            Event::TurnEnds if self.turn == Turn::Stalled => self.turn_ends()?,
-            Event::Room => self.schedule_turn(),
-            // Of a router that is no more.
-            Event::Turn | Event::TurnEnds => {}
+            Event::Turn(n) if self.group.shard(n).turn == Turn::Scheduled => self.turn_begins(n)?,
+            Event::TurnEnds(n) if self.group.shard(n).turn == Turn::Stalled => self.turn_ends(n)?,
+            Event::Room(n) | Event::Mail(n) => self.schedule_turn(n),
+            // Of a shard that is no more.
+            Event::Turn(_) | Event::TurnEnds(_) => {}
             Event::Wake(n) => self.wake(n)?,
             Event::Request(n) => self.request(n)?,
             Event::Mischief => self.mischief(),
@@ -234,153 +229,15 @@ impl World {
                 self.clients[n].online = true;
             }
             Event::RouterRestarts => self.restart_router()?,
+            Event::ShardRestarts => self.shard_restarts()?,
+            Event::Census => self.census()?,
             Event::ClockJumps => self.jump_clock(),
             Event::Calm => self.calm_down(),
-            Event::LastRound => self.last_round()?,
+            Event::LastRound => self.last_round(),
+            Event::LastQuestions => self.last_questions()?,
             Event::End => unreachable!("the loop ends there"),
         }
         Ok(())
-    }
-}
-
-/// The shard's turns.
-impl World {
-    fn schedule_turn(&mut self) {
-        if self.turn == Turn::Idle {
-            self.turn = Turn::Scheduled;
-            let at = (self.now + self.scenario.host.latency).max(self.shard.turned_at + TURN_MIN);
-            self.agenda.add(at, Event::Turn);
-        }
-    }
-
-    fn turn_begins(&mut self) -> Result<(), Violation> {
-        let now = self.wall();
-        for datagram in self.shard.begin_turn(now.at, self.calm) {
-            let sent = self.shard.drain_narrow(now);
-            self.emit(sent)?;
-            let sent = self.shard.receive(now, datagram, &mut self.saboteur);
-            self.emit(sent)?;
-        }
-        for parcel in self.saboteur.as_mut().map(Saboteur::retorts).unwrap_or_default() {
-            self.leave(&parcel)?;
-        }
-        if !self.calm && self.dice.permille(self.scenario.host.stalls) {
-            self.turn = Turn::Stalled;
-            let until = self.now + self.scenario.host.stall;
-            self.tell(|| format!("the shard is interrupted until {until:?}"));
-            self.agenda.add(until, Event::TurnEnds);
-            return Ok(());
-        }
-        self.turn_ends()
-    }
-
-    fn turn_ends(&mut self) -> Result<(), Violation> {
-        let sent = self.shard.poll(self.wall());
-        self.emit(sent)?;
-        self.turn = Turn::Idle;
-        if let Some(at) = self.shard.awaited_room() {
-            self.agenda.add(at, Event::Room);
-        } else if self.shard.backlog() > 0 && !self.shard.is_stalled() {
-            self.schedule_turn();
-        }
-        self.shard.check_turn(self.now)?;
-        self.shard.check_counters(self.now, &mut self.saboteur)
-    }
-
-    fn emit(&mut self, sent: Vec<Transmit>) -> Result<(), Violation> {
-        for transmit in sent {
-            let path = transmit.path;
-            let parcels = transmit.buf.chunks(transmit.segment.max(1)).map(<[u8]>::to_vec);
-            let parcels: Vec<Parcel> = parcels.map(|bytes| Parcel { path, bytes }).collect();
-            if self.saboteur.as_mut().is_some_and(Saboteur::keeps) {
-                std::mem::forget(transmit);
-            } else {
-                self.shard.park(self.now, transmit);
-            }
-            for parcel in parcels {
-                self.emit_one(parcel)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn emit_one(&mut self, parcel: Parcel) -> Result<(), Violation> {
-        let altered = match &mut self.saboteur {
-            Some(saboteur) => saboteur.alter(&self.shard.tap, parcel),
-            None => Some(parcel),
-        };
-        let Some(parcel) = altered else { return Ok(()) };
-        self.leave(&parcel)?;
-        let extra = self.saboteur.as_mut().and_then(|it| it.extra(&self.shard.tap, &parcel));
-        match extra {
-            Some(bytes) => self.leave(&Parcel { bytes, ..parcel }),
-            None => Ok(()),
-        }
-    }
-
-    /// A datagram is on the wire.
-    fn leave(&mut self, parcel: &Parcel) -> Result<(), Violation> {
-        let Parcel { path, bytes } = parcel;
-        self.tell(|| {
-            format!("router -> {}: {} bytes of type {}", path.peer, bytes.len(), bytes[0])
-        });
-        self.shard.tap.outgoing(self.now, path, bytes)?;
-        self.report.datagrams[1] += 1;
-        self.hasher.update(&self.now.as_nanos().to_le_bytes());
-        self.hasher.update(multiaddr::encode(path.peer).as_ref());
-        self.hasher.update(bytes);
-        let to = path.peer;
-        let reached = self.clients.iter().find(|client| client.addr() == to);
-        let link = reached.map_or(self.wild(), |client| client.link);
-        let victim = reached.map(|client| client.number);
-        if let (Some(saboteur), Some(victim)) = (&mut self.saboteur, victim)
-            && saboteur.loses(victim)
-        {
-            return Ok(());
-        }
-        let link = if self.calm { link.calm() } else { link };
-        let arrival = |bytes| Event::ToClient(to, bytes);
-        carry(&mut self.agenda, &mut self.dice, self.now, &link, bytes, arrival);
-        Ok(())
-    }
-
-    /// The path of whoever is no honest client.
-    fn wild(&self) -> Link {
-        let delay = Duration::from_millis(5);
-        Link { delay, jitter: Duration::ZERO, loss: 0, duplication: 0, corruption: 0 }
-    }
-
-    fn send_to_router(&mut self, from: SocketAddr, link: &Link, bytes: &[u8]) {
-        let ip = Some(self.facts.addr_for(&from).ip());
-        let path =
-            Path { peer: from, local: Local { ip, ifindex: 2 + u32::from(from.port() % 2) } };
-        let arrival = |bytes| Event::ToRouter(path, bytes);
-        carry(&mut self.agenda, &mut self.dice, self.now, link, bytes, arrival);
-    }
-
-    fn restart_router(&mut self) -> Result<(), Violation> {
-        if self.calm {
-            return Ok(());
-        }
-        self.tell(|| "the router restarts".to_owned());
-        if self.turn != Turn::Stalled {
-            self.shard.check_end(self.now, &mut self.saboteur)?;
-        }
-        self.account();
-        self.shard = Shard::new(&self.scenario, &self.identity, &mut self.dice);
-        self.shard.turned_at = self.now;
-        self.turn = Turn::Idle;
-        self.again(self.scenario.tempo.router_restart, Event::RouterRestarts);
-        Ok(())
-    }
-
-    /// Adds what a life of the router counted to the report.
-    fn account(&mut self) {
-        let tally = self.shard.tally(self.now);
-        for (total, drop) in self.report.drops.iter_mut().zip(Drop::ALL) {
-            *total += tally.dropped(*drop);
-        }
-        self.report.datagrams[0] += self.shard.handed();
     }
 }
 

@@ -9,13 +9,14 @@ use molia_router::net::{Prefix, Scope};
 use molia_router::time::Moment;
 use molia_router::wire::{multiaddr, proto};
 
-use super::{Turn, World};
+use super::{LAST_ROUND, World};
 use crate::honest::{Got, Honest, id_of};
 use crate::hostile::Shot;
 use crate::listing::{self, Listed};
 use crate::network::Event;
 use crate::saboteur::Saboteur;
-use crate::scenario::Link;
+use crate::scenario::{Link, Scenario};
+use crate::shard::{Shard, Turn};
 use crate::verdict::{Oracle, Violation, ensure};
 
 /// A turn, and whole seconds on both sides.
@@ -23,6 +24,8 @@ const IDENTITY_SLACK_S: u64 = 2;
 
 /// So many slots never run out, and every PING leaves.
 const SLOTS_FOR_ALL: usize = 128;
+/// After this time every shard knows who is listed.
+const TOLD: Duration = Duration::from_millis(500);
 /// By then every client has a session again.
 const SETTLING: Duration = Duration::from_secs(120);
 
@@ -99,7 +102,7 @@ impl World {
         for peer in &peers {
             self.check_entry(peer)?;
         }
-        let listing = self.shard.listing();
+        let listing = self.group.listing();
         if self.settled.as_ref() == Some(&listing) {
             let client = &mut self.clients[n];
             client.last_found = true;
@@ -169,13 +172,15 @@ impl World {
     fn check_identities(&self) -> Result<(), Violation> {
         let late_s = self.saboteur.as_ref().map_or(0, Saboteur::late_s);
         let now_s = self.wall().unix_s() + late_s;
-        if self.turn == Turn::Stalled {
+        let stalled = |shard: &Shard| shard.turn == Turn::Stalled;
+        if self.group.shards().iter().any(stalled) {
             return Ok(());
         }
-        let listing = self.shard.listing();
+        let slack_s = IDENTITY_SLACK_S + self.scenario.hearsay().as_secs();
+        let listing = self.group.listing();
         let ended = |listed: &&Listed| {
             let of = self.clients.iter().find(|client| client.peer_id == listed.id);
-            of.is_some_and(|client| client.identity_ends_s() + IDENTITY_SLACK_S < now_s)
+            of.is_some_and(|client| client.identity_ends_s() + slack_s < now_s)
         };
         let ended = listing.iter().find(ended);
         ensure(ended.is_none(), Oracle::Listing, self.now, || {
@@ -190,7 +195,7 @@ impl World {
         if !settled || self.settled.is_some() || self.scenario.mortal || scarce {
             return Ok(());
         }
-        let mut listing = self.shard.listing();
+        let mut listing = self.group.listing();
         if let Some(saboteur) = &mut self.saboteur {
             saboteur.evict(&mut listing);
         }
@@ -257,12 +262,17 @@ impl World {
         }
     }
 
-    pub(super) fn last_round(&mut self) -> Result<(), Violation> {
+    pub(super) fn last_round(&mut self) {
         if self.settled.is_none() {
             self.clients.iter_mut().for_each(Honest::begin_last_round);
         }
         // The hostile may leave the table until then, nobody else comes or goes.
-        self.settled = Some(self.shard.listing());
+        self.settled = Some(self.group.listing());
+        self.agenda.add(self.now + TOLD, Event::LastQuestions);
+    }
+
+    /// Every shard knows by now who was listed when the round began.
+    pub(super) fn last_questions(&mut self) -> Result<(), Violation> {
         for n in 0..self.clients.len() {
             let now = self.wall();
             self.clients[n].ask_last(now);
@@ -272,15 +282,15 @@ impl World {
     }
 
     pub(super) fn judge(&self) -> Result<(), Violation> {
-        let listing = self.shard.listing();
+        let listing = self.group.listing();
         let listed: BTreeSet<PeerId> = listing.iter().map(|listed| listed.id).collect();
-        let full = listing.len() >= self.scenario.config.table.entries_max;
+        let Scenario { safety, liveness, .. } = &self.scenario;
+        let asked = Moment::START + (*safety + *liveness - LAST_ROUND);
         for client in &self.clients {
             let unlisted = self.saboteur.as_ref().is_some_and(|it| it.unlists(client.number));
-            let bucket = self.shard.bucket_of(&client.peer_id);
             let prefix = Prefix::of(client.addr().ip());
             let present = listed.contains(&client.peer_id) && !unlisted;
-            let excused = full || listing::is_crowded_out(&listing, bucket, &prefix);
+            let excused = self.group.is_excused(asked, &listing, &client.peer_id, &prefix);
             let dues = [
                 (client.established(self.now), "a session"),
                 (client.negotiated, "an agreement"),
