@@ -60,10 +60,12 @@ impl From<Error> for Failure {
             Error::NoAnswer(_)
             | Error::Resolve { .. }
             | Error::Price { .. }
+            | Error::StampPrice { .. }
             | Error::Refused { .. } => Exit::Unavailable,
             Error::Malformed { .. }
             | Error::WrongPeer { .. }
             | Error::Unproven(_)
+            | Error::Forged(_)
             | Error::NoBinding => Exit::Protocol,
         };
         Self::new(exit, error)

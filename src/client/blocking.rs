@@ -54,6 +54,8 @@ pub struct Client {
     peer: Peer<WireGuard>,
     handshake: Duration,
     pings_answered: u64,
+    /// What the router wants for a write, as it told last.
+    pub(super) stamp_bits: u32,
 }
 
 impl Client {
@@ -114,6 +116,7 @@ impl Client {
             peer,
             handshake: Duration::ZERO,
             pings_answered: 0,
+            stamp_bits: 0,
         };
         client.shake_hands()?;
         Ok(client)
@@ -176,6 +179,32 @@ impl Client {
         let started = self.clock.moment();
         let correlation =
             self.peer.request_raw(raw).map_err(|Overflow| Error::TooLarge { request: kind })?;
+        self.wait_for(correlation, kind, started)
+    }
+
+    /// Sends a request of any shape under the correlation of an earlier one, as a client does whose
+    /// answer was lost.
+    ///
+    /// # Errors
+    /// As [`Client::ping`].
+    pub fn raw_as(&mut self, correlation: Correlation, raw: Raw<'_>) -> Result<Answer, Error> {
+        let kind = Kind::try_from(raw.header.kind).unwrap_or(Kind::Error);
+        let started = self.clock.moment();
+        let too_large = |Overflow| Error::TooLarge { request: kind };
+        self.peer.request_raw_as(correlation, raw).map_err(too_large)?;
+        self.wait_for(correlation, kind, started)
+    }
+
+    /// Sends a request of as many chunks as there are bodies and waits for its answer, an ERROR
+    /// included.
+    pub(super) fn exchange_chunked(
+        &mut self,
+        kind: Kind,
+        bodies: &[Vec<u8>],
+    ) -> Result<Answer, Error> {
+        let started = self.clock.moment();
+        let too_large = |Overflow| Error::TooLarge { request: kind };
+        let correlation = self.peer.request_chunked(kind, bodies).map_err(too_large)?;
         self.wait_for(correlation, kind, started)
     }
 

@@ -121,13 +121,16 @@ impl Client {
         let response = NegotiateResp::read(sole(&answer)).map_err(|_| malformed)?;
         self.check_router(&response, unix_s)?;
         let agreed = response.agreed.unwrap_or_default();
-        Ok(Agreement {
+        let stamp_bits = response.stamp_bits;
+        let agreement = Agreement {
             capabilities: agreed.bitmap,
             max_msg_bytes: agreed.max_msg_bytes,
             observed: multiaddr::decode(response.observed).ok(),
-            stamp_bits: response.stamp_bits,
+            stamp_bits,
             admission: response.admission.to_vec(),
-        })
+        };
+        self.stamp_bits = stamp_bits;
+        Ok(agreement)
     }
 
     fn check_router(&self, response: &NegotiateResp<'_>, unix_s: u64) -> Result<(), Error> {
@@ -177,21 +180,25 @@ impl Client {
     }
 
     /// A request whose ERROR is an error.
-    fn call(
+    pub(super) fn call(
         &mut self,
         request: Kind,
         body: impl FnOnce(&mut body::Writer<'_>) -> Result<(), body::Overflow>,
     ) -> Result<Answer, Error> {
-        let answer = self.exchange(request, body)?;
-        match answer.refusal() {
-            None => Ok(answer),
-            Some(Ok(refusal)) => Err(Error::Refused { request, refusal }),
-            Some(Err(_)) => Err(Error::Malformed { request }),
-        }
+        self.exchange(request, body)?.unless_refused(request)
     }
 }
 
 impl Answer {
+    /// The answer to `request`; an error if it is an ERROR.
+    pub(super) fn unless_refused(self, request: Kind) -> Result<Self, Error> {
+        match self.refusal() {
+            None => Ok(self),
+            Some(Ok(refusal)) => Err(Error::Refused { request, refusal }),
+            Some(Err(_)) => Err(Error::Malformed { request }),
+        }
+    }
+
     /// What ERROR says, if this is one.
     pub fn refusal(&self) -> Option<Result<Refusal, body::BodyError>> {
         (self.kind == Kind::Error).then(|| {
@@ -208,7 +215,7 @@ impl Answer {
 }
 
 impl Found {
-    fn of(peer: &body::Peer<'_>) -> Self {
+    pub(super) fn of(peer: &body::Peer<'_>) -> Self {
         Self {
             peer: peer.peer_id,
             addresses: peer.addrs.sockets().collect(),
@@ -220,6 +227,6 @@ impl Found {
 }
 
 /// The body of an answer that is never chunked.
-fn sole(answer: &Answer) -> &[u8] {
+pub(super) fn sole(answer: &Answer) -> &[u8] {
     answer.bodies.first().map_or(&[], Vec::as_slice)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::link::{Host, LinkError};
 use crate::identity;
 use crate::ids::PeerId;
+use crate::signing;
 use crate::wire::code::Code;
 use crate::wire::kind::Kind;
 
@@ -80,8 +81,17 @@ pub enum Error {
     /// The router says nothing of its identity.
     #[error("the router does not prove its peer id: no binding in its answer")]
     NoBinding,
-    /// The request does not fit a datagram.
-    #[error("{} does not fit a datagram", label(.request))]
+    /// The record in an answer is none.
+    #[error("the router answers with a record that is not what its key names: {0}")]
+    Forged(signing::Refused),
+    /// The router wants a dearer stamp than this client pays.
+    #[error("the router asks for a stamp of {bits} bits, more than this client pays")]
+    StampPrice {
+        /// What it asks for.
+        bits: u32,
+    },
+    /// The request does not fit a datagram, or the chunks that it may have.
+    #[error("{} does not fit what may be sent", label(.request))]
     TooLarge {
         /// The request.
         request: Kind,

@@ -4,7 +4,7 @@
 //! * [`peer`]: one router without socket or clock: a [`session`] over some
 //!   [`session::Initiator`] ([`wireguard`], or the simulator's), and [`requests`]
 //!   with timeouts ([`rtt`]), a retry, and chunks put together ([`assembly`]).
-//! * [`Client`]: the same over a UDP socket, one call at a time.
+//! * [`Client`]: the same over a UDP socket, one call at a time; [`values`] has what is stored.
 //!
 //! The client allocates freely; it shares the wire codec with the router, not
 //! its packet path.
@@ -22,12 +22,14 @@ pub mod peer;
 pub mod requests;
 pub mod rtt;
 pub mod session;
+pub mod values;
 pub mod wireguard;
 
 pub use blocking::{Client, Options};
 pub use calls::{Agreement, Found, Pinged, Reflection};
 pub use error::Error;
 pub use link::Link;
+pub use values::{FoundValue, OwnedProvider, OwnedRecord, Written};
 
 #[cfg(test)]
 mod tests;

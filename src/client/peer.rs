@@ -133,12 +133,50 @@ impl<I: Initiator> Peer<I> {
         })
     }
 
+    /// Starts a request of as many chunks as there are bodies; a single one is an ordinary frame.
+    ///
+    /// # Errors
+    /// A body does not fit a frame.
+    pub fn request_chunked(
+        &mut self,
+        kind: Kind,
+        bodies: &[Vec<u8>],
+    ) -> Result<Correlation, Overflow> {
+        let max = self.plaintext_max;
+        self.requests.start_chunked(kind, |correlation| {
+            let plain = Header::request(kind, correlation.0);
+            // A stream is of one request, so that one's number names it as well as another.
+            let stream = correlation.0.max(1);
+            let frame = |(at, body): (usize, &Vec<u8>)| {
+                let header = match bodies {
+                    [_] => plain,
+                    _ => plain.chunk(stream, at + 1 < bodies.len()),
+                };
+                let frame = plaintext(correlation, Raw { version: VERSION, header, body })?;
+                if frame.len() > max { Err(Overflow) } else { Ok(frame) }
+            };
+            bodies.iter().enumerate().map(frame).collect()
+        })
+    }
+
     /// Starts a request of whatever kind; any response counts as its answer.
     ///
     /// # Errors
     /// The plaintext would be longer than a datagram of ours.
     pub fn request_raw(&mut self, raw: Raw<'_>) -> Result<Correlation, Overflow> {
         self.requests.start_any(|correlation| plaintext(correlation, raw))
+    }
+
+    /// The same under the correlation of a request before.
+    ///
+    /// # Errors
+    /// The plaintext would be longer than a datagram of ours.
+    pub fn request_raw_as(
+        &mut self,
+        correlation: Correlation,
+        raw: Raw<'_>,
+    ) -> Result<Correlation, Overflow> {
+        self.requests.start_any_as(correlation, |correlation| plaintext(correlation, raw))
     }
 
     /// Takes a datagram from the router's address.
@@ -213,10 +251,12 @@ impl<I: Initiator> Peer<I> {
             return true;
         }
         match self.requests.poll(now, ready) {
-            Some(requests::Due::Send(plaintext)) => {
+            Some(requests::Due::Send(plaintexts)) => {
                 let mut out = [0; DATAGRAM_BYTES_MAX];
-                if let Some(len) = self.session.seal(now, plaintext, &mut out) {
-                    self.outbox.push_back(out[..len].to_vec());
+                for plaintext in plaintexts {
+                    if let Some(len) = self.session.seal(now, plaintext, &mut out) {
+                        self.outbox.push_back(out[..len].to_vec());
+                    }
                 }
             }
             Some(requests::Due::TimedOut(it)) => self.timed_out(it),
@@ -364,11 +404,16 @@ fn plaintext(Correlation(correlation): Correlation, raw: Raw<'_>) -> Result<Vec<
 
 /// Where a response belongs in its answer.
 fn place(kind: Kind, header: &Header, body: &[u8]) -> Option<Place> {
-    let (index, total) = if kind == Kind::FindNodeResp {
-        let chunk = body::FindNodeResp::read(body).ok()?;
-        (chunk.chunk_index, chunk.total_chunks)
-    } else {
-        (0, 0)
+    let (index, total) = match kind {
+        Kind::FindNodeResp => {
+            let chunk = body::FindNodeResp::read(body).ok()?;
+            (chunk.chunk_index, chunk.total_chunks)
+        }
+        Kind::FindValueResp => {
+            let chunk = body::FindValueResp::read(body).ok()?;
+            (chunk.chunk_index, chunk.total_chunks)
+        }
+        _ => (0, 0),
     };
     Some(Place { stream: header.stream, more: header.flags.more_chunks(), index, total })
 }

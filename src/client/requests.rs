@@ -1,7 +1,7 @@
 //! Requests to one peer: correlation, timeout, one retry, and the answer put together.
 //!
-//! A request is kept as the plaintext that is sent, so that a retry is the same
-//! bytes under the same correlation. The timeout is 2 x SRTT within 50..600 ms
+//! A request is kept as the plaintexts that are sent (more than one if it is chunked), so that a
+//! retry is the same bytes under the same correlation. The timeout is 2 x SRTT within 50..600 ms
 //! ([`Rtt`]), one second at first contact, plus up to 10 % jitter; after it the
 //! request is repeated once, after another it has failed.
 
@@ -55,8 +55,8 @@ pub enum Received {
 /// Something that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due<'a> {
-    /// Send this plaintext.
-    Send(&'a [u8]),
+    /// Send these plaintexts, all at once: one, or the chunks of a request.
+    Send(&'a [Vec<u8>]),
     /// No answer to either transmission.
     TimedOut(Correlation),
 }
@@ -76,7 +76,7 @@ struct Pending {
     correlation: Correlation,
     /// Type of the response; `None` takes any.
     expects: Option<Kind>,
-    plaintext: Vec<u8>,
+    plaintexts: Vec<Vec<u8>>,
     timeout_min: Duration,
     sent: Option<Sent>,
     assembly: Assembly,
@@ -123,10 +123,20 @@ impl Requests {
         kind: Kind,
         encode: impl FnOnce(Correlation) -> Result<Vec<u8>, E>,
     ) -> Result<Correlation, E> {
+        self.start_chunked(kind, |correlation| Ok(vec![encode(correlation)?]))
+    }
+
+    /// Starts a request that takes as many plaintexts as `encode` returns.
+    pub fn start_chunked<E>(
+        &mut self,
+        kind: Kind,
+        encode: impl FnOnce(Correlation) -> Result<Vec<Vec<u8>>, E>,
+    ) -> Result<Correlation, E> {
         let third_node = matches!(kind, Kind::ReachReq | Kind::RendezvousReq | Kind::RelayAllocReq);
         let timeout_min = if third_node { THIRD_NODE } else { Duration::ZERO };
         let expects = Kind::try_from(kind.id().wrapping_add(1)).ok();
-        self.push(expects, timeout_min, encode)
+        let correlation = self.next();
+        self.push(correlation, expects, timeout_min, encode)
     }
 
     /// Starts a request that any response answers (for tests of a router).
@@ -134,21 +144,35 @@ impl Requests {
         &mut self,
         encode: impl FnOnce(Correlation) -> Result<Vec<u8>, E>,
     ) -> Result<Correlation, E> {
-        self.push(None, Duration::ZERO, encode)
+        let correlation = self.next();
+        self.start_any_as(correlation, encode)
+    }
+
+    /// The same under the correlation of an earlier request, as if its answer had been lost.
+    pub fn start_any_as<E>(
+        &mut self,
+        correlation: Correlation,
+        encode: impl FnOnce(Correlation) -> Result<Vec<u8>, E>,
+    ) -> Result<Correlation, E> {
+        self.push(correlation, None, Duration::ZERO, |it| Ok(vec![encode(it)?]))
+    }
+
+    fn next(&mut self) -> Correlation {
+        self.last = self.last.wrapping_add(1);
+        Correlation(self.last)
     }
 
     fn push<E>(
         &mut self,
+        correlation: Correlation,
         expects: Option<Kind>,
         timeout_min: Duration,
-        encode: impl FnOnce(Correlation) -> Result<Vec<u8>, E>,
+        encode: impl FnOnce(Correlation) -> Result<Vec<Vec<u8>>, E>,
     ) -> Result<Correlation, E> {
-        let correlation = Correlation(self.last.wrapping_add(1));
-        let plaintext = encode(correlation)?;
-        self.last = correlation.0;
+        let plaintexts = encode(correlation)?;
         let assembly = Assembly::default();
         let pending =
-            Pending { correlation, expects, plaintext, timeout_min, sent: None, assembly };
+            Pending { correlation, expects, plaintexts, timeout_min, sent: None, assembly };
         self.pending.push(pending);
         Ok(correlation)
     }
@@ -202,7 +226,7 @@ impl Requests {
         let pending = &mut self.pending[at];
         let first = pending.sent.map_or(now, |sent| sent.first);
         pending.sent = Some(Sent { first, deadline, times: times + 1 });
-        Some(Due::Send(&pending.plaintext))
+        Some(Due::Send(&pending.plaintexts))
     }
 
     /// When [`Requests::poll`] has something to do next.
@@ -276,7 +300,7 @@ mod tests {
     fn an_answer_is_measured_and_handed_out_once() {
         let mut requests = requests();
         let ping = start(&mut requests, Kind::Ping);
-        assert_eq!(requests.poll(at(5), true), Some(Due::Send(&ping.0.to_be_bytes())));
+        assert_eq!(requests.poll(at(5), true), Some(Due::Send(&[ping.0.to_be_bytes().to_vec()])));
         assert_eq!(requests.poll(at(5), true), None);
         let answer = answer(&mut requests, at(45), ping);
         assert_eq!((answer.elapsed, answer.sends), (ms(40), 1));
@@ -308,7 +332,7 @@ mod tests {
         assert!(retry >= at(1000) && retry <= at(1100), "{retry:?}");
         let before = retry - Duration::from_nanos(1);
         assert_eq!(requests.poll(before, true), None);
-        assert_eq!(requests.poll(retry, true), Some(Due::Send(&ping.0.to_be_bytes())));
+        assert_eq!(requests.poll(retry, true), Some(Due::Send(&[ping.0.to_be_bytes().to_vec()])));
         let end = requests.next_deadline(true);
         assert!(end >= retry + ms(1000) && end <= retry + ms(1100));
         assert_eq!(requests.poll(end, true), Some(Due::TimedOut(ping)));
@@ -394,6 +418,20 @@ mod tests {
             panic!("both chunks came");
         };
         assert_eq!(answer.bodies, [b"a".to_vec(), b"b".to_vec()]);
+    }
+
+    #[test]
+    fn the_chunks_of_a_request_go_out_together_and_so_they_do_again() {
+        let mut requests = requests();
+        let chunks = vec![b"a".to_vec(), b"b".to_vec()];
+        let encode = |_| Ok::<_, Infallible>(chunks.clone());
+        let store = requests.start_chunked(Kind::StoreReq, encode).unwrap();
+        for now in [0, 1100] {
+            assert_eq!(requests.poll(at(now), true), Some(Due::Send(&chunks)));
+            assert_eq!(requests.poll(at(now), true), None);
+        }
+        let received = requests.receive(at(1101), store, Kind::StoreResp, WHOLE, b"");
+        assert!(matches!(received, Received::Answer(Answer { sends: 2, .. })), "{received:?}");
     }
 
     #[test]
