@@ -11,3 +11,4 @@ mod restarts;
 mod server;
 mod sessions;
 mod shards;
+mod values;

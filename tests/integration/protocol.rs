@@ -32,13 +32,13 @@ fn the_first_failing_check_answers() {
         assert_eq!(refused(2, header(unknown), &[]).0, Code::Unsupported);
         assert_eq!(refused(1, header(unknown), &[]), (Code::Unsupported, 77));
         assert_eq!(refused(1, header(Kind::Goaway.id()), &[]).0, Code::Unsupported);
-        assert_eq!(refused(1, header(Kind::FindValueReq.id()), &[]).0, Code::Unsupported);
         assert_eq!(refused(1, header(Kind::StoreReq.id()), &[]).0, Code::Unauthorized);
         assert_eq!(refused(2, flagged, &[]).0, Code::Unsupported);
         assert_eq!(refused(1, flagged, &[]).0, Code::Invalid);
         assert_eq!(refused(1, streamed, &[]).0, Code::Invalid);
         assert_eq!(refused(1, ping, &[0xff]).0, Code::Invalid);
         assert_eq!(refused(1, find, &[]).0, Code::Invalid, "a target has 32 bytes");
+        assert_eq!(refused(1, header(Kind::FindValueReq.id()), &[]).0, Code::Invalid);
         assert_eq!(refused(1, find, &[10, 3, 1, 2, 3]).0, Code::Invalid);
         client.ping(0).unwrap();
     });
