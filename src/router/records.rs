@@ -69,6 +69,8 @@ pub enum Written {
     Unpaid(stamps::Refused),
     /// It is not what it says it is.
     Refused(&'static str),
+    /// Its chunks are not put together.
+    Apart(reassembly::Why),
 }
 
 impl<T: Tunnel> Router<T> {
@@ -93,15 +95,12 @@ impl<T: Tunnel> Router<T> {
                 self.store_record(now, request, &record, rider);
             }
             Taken::Kept | Taken::Ignored => {}
-            Taken::Refused(reassembly::Why::Malformed) => {
-                self.refuse(now, request, Code::Invalid, 0);
-            }
-            Taken::Refused(reassembly::Why::TooLarge) => self.too_large(now, request),
-            Taken::Refused(reassembly::Why::Busy) => self.refuse(now, request, Code::Busy, 0),
+            // Remembered, lest the slices that follow begin a stream that never ends.
+            Taken::Refused(why) => self.written(now, &asker(request), Written::Apart(why)),
         }
     }
 
-    fn too_large(&mut self, now: Now, request: &Request<'_>) {
+    pub(super) fn too_large(&mut self, now: Now, request: &Request<'_>) {
         self.refuse(now, request, Code::TooLarge, request.header.kind.into());
     }
 

@@ -10,6 +10,7 @@ use crate::ids::Key;
 use crate::limits::{CHUNKS_MAX, CLOSER_PEERS_MAX, HEADER_BYTES, SHIM_BYTES};
 use crate::net::Scope;
 use crate::overlay;
+use crate::overlay::reassembly;
 use crate::overlay::records::Outcome;
 use crate::time::Now;
 use crate::tunnel::Tunnel;
@@ -55,6 +56,13 @@ impl<T: Tunnel> Router<T> {
                 let bits = self.config.records.stamp_bits;
                 return self.refuse(now, &request, Code::StampRequired, bits);
             }
+            Written::Apart(reassembly::Why::Malformed) => {
+                return self.refuse(now, &request, Code::Invalid, 0);
+            }
+            Written::Apart(reassembly::Why::TooLarge) => return self.too_large(now, &request),
+            Written::Apart(reassembly::Why::Busy) => {
+                return self.refuse(now, &request, Code::Busy, 0);
+            }
             Written::Refused(why) => {
                 self.outbox.counters.write_refused();
                 (StoreCode::Rejected, why, 0)
@@ -66,7 +74,7 @@ impl<T: Tunnel> Router<T> {
         };
         let retry_after_ms = match written {
             Written::Done(Outcome::Rejected(why), _) if why.passes() => RETRY_FULL_MS,
-            Written::Done(..) | Written::Refused(_) | Written::Unpaid(_) => 0,
+            Written::Done(..) | Written::Refused(_) | Written::Unpaid(_) | Written::Apart(_) => 0,
         };
         if asker.kind == Kind::StoreReq {
             let answer = StoreResp { code, reason, retry_after_ms };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use molia_router::client::peer::Raw;
 use molia_router::client::requests::Answer;
-use molia_router::client::{Client, OwnedRecord, Written};
+use molia_router::client::{Client, Error, OwnedRecord, Written};
 use molia_router::clock::Clock;
 use molia_router::counters::layout::Id;
 use molia_router::identity::Identity;
@@ -178,6 +178,29 @@ fn the_largest_record_comes_and_goes_in_chunks() {
                 let answer = server.connect().raw(raw(Kind::FindValueReq, &request)).unwrap();
                 assert_eq!(refusal(&answer), (Code::TooLarge, Kind::FindValueReq.id().into()));
             }
+        }
+    });
+}
+
+#[test]
+fn a_record_above_the_maximum_is_too_large_and_leaves_nothing() {
+    in_every_shape(|server| {
+        let mut clients = one_of_each_home(server);
+        let (_, client) = &mut clients[0];
+        let largest = value_of(server, 0, RECORD_BYTES_MAX - 100);
+        // More often than a session may have requests under way that are not whole.
+        for n in 0..6_u8 {
+            for bytes in [RECORD_BYTES_MAX - 36, RECORD_BYTES_MAX + 900, 2 * RECORD_BYTES_MAX] {
+                let record = OwnedRecord::immutable(vec![n; bytes], HOUR);
+                let refused = client.store(&record.borrowed());
+                let Err(Error::Refused { refusal, .. }) = refused else { panic!("{refused:?}") };
+                let wanted = (Code::TooLarge, Kind::StoreReq.id().into());
+                assert_eq!((refusal.code, refusal.detail), wanted, "{bytes} bytes, round {n}");
+            }
+            let mut value = largest.clone();
+            value[0] = n;
+            let record = OwnedRecord::immutable(value, HOUR);
+            assert_eq!(store(client, &record), StoreCode::Ok);
         }
     });
 }
