@@ -69,7 +69,7 @@ fn line(found: &Found) -> String {
     line
 }
 
-fn document(found: &Found) -> Value {
+pub(super) fn document(found: &Found) -> Value {
     let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
     json!({
         "peer_id": found.peer.to_string(),

@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+pub mod announce;
 mod banner;
 pub mod bench;
 pub mod check;
 mod failure;
 pub mod find_node;
+pub mod find_value;
 pub mod id;
 pub mod keygen;
 pub mod link;
@@ -27,6 +29,7 @@ pub mod run;
 pub mod settings;
 mod signals;
 pub mod status;
+pub mod store;
 mod summary;
 pub mod target;
 mod watch;
@@ -53,6 +56,9 @@ enum Command {
     Status(status::Args),
     Ping(ping::Args),
     FindNode(find_node::Args),
+    Store(store::Args),
+    FindValue(find_value::Args),
+    Announce(announce::Args),
     Reflect(reflect::Args),
     Bench(bench::Args),
 }
@@ -86,6 +92,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::FindNode(args) => find_node::run(&args),
+        Command::Store(args) => store::run(&args),
+        Command::FindValue(args) => find_value::run(&args),
+        Command::Announce(args) => announce::run(&args),
         Command::Reflect(args) => reflect::run(&args),
         Command::Bench(args) => bench::run(&args),
     }

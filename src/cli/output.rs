@@ -46,10 +46,10 @@ fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// A key as WireGuard's tools print it.
-pub fn base64(key: &[u8; 32]) -> String {
+/// Bytes as WireGuard's tools print a key.
+pub fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(key)
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

@@ -52,6 +52,66 @@ fn peers_that_show_an_identity_are_found() {
 }
 
 #[test]
+fn what_is_stored_is_found() {
+    let (place, _router, link) = router("ask-store");
+    place.run(&["keygen", "--out", "me.key"]).ok();
+    let store =
+        |args: &[&str]| place.run(&[&["store", &link, "--identity", "me.key"], args].concat());
+    let find = |key: &str, args: &[&str]| place.run(&[&["find-value", &link, key], args].concat());
+
+    let key = store(&["--value", "hello molia"]).ok().stdout;
+    assert_eq!(key, "6bb87794b712a2275a498e521ca6feb405216edb5719f4c3f16ddb77859596e7\n");
+    assert_eq!(find(key.trim_end(), &[]).ok().stdout, "hello molia\n");
+    let large: Vec<u8> = (0..8000_u32).map(|n| n.to_be_bytes()[3]).collect();
+    std::fs::write(place.path("large"), &large).unwrap();
+    let key = store(&["large"]).ok().stdout;
+    find(key.trim_end(), &["--out", "copy"]).ok();
+    assert_eq!(std::fs::read(place.path("copy")).unwrap(), large);
+
+    let named = |value: &str, sequence: &str, ttl: &str| {
+        let args = ["--value", value, "--name", "blog", "--sequence", sequence, "--ttl", ttl];
+        store(&[&args[..], &["--json"]].concat())
+    };
+    let first = named("one", "4", "15m").ok().json();
+    assert_eq!((&first["sequence"], &first["ttl_s"]), (&4.into(), &900.into()));
+    named("two", "5", "1h").ok();
+    named("one", "4", "1h").fails(69, "the router does not keep it: stale");
+    named("other", "5", "1h").fails(69, "the router does not keep it: equivocation");
+    let key = first["key"].as_str().unwrap();
+    let found = find(key, &["--json"]).ok().json();
+    assert_eq!(
+        (&found["record"]["text"], &found["record"]["name"]),
+        (&"two".into(), &"blog".into())
+    );
+    named("", "6", "1h").ok();
+    assert_eq!(find(key, &[]).ok().stdout, "the router has nothing under this key\n");
+    find(key, &["--out", "none"]).fails(69, "the router has no value under this key");
+    let stranger = place.run(&["store", &link, "--value", "x"]);
+    stranger.fails(64, "a router keeps nothing for strangers: --identity FILE says who you are");
+    store(&["huge"]).fails(74, "huge: No such file or directory (os error 2)");
+}
+
+#[test]
+fn who_announces_is_listed() {
+    let (place, _router, link) = router("ask-announce");
+    let me = place.run(&["keygen", "--out", "me.key", "--json"]).ok().json();
+    let (key, peer) = ("5a".repeat(32), me["peer_id"].as_str().unwrap());
+    let announce = |args: &[&str]| {
+        place.run(&[&["announce", &link, &key, "--identity", "me.key"], args].concat())
+    };
+    let told = announce(&["--meta", "v=1", "--ttl", "10m"]).ok();
+    // The clock may have gone on to the next second before the router looked at it.
+    let wanted = [600, 599, 598].map(|left| format!("{peer}  listed for {left} s\n"));
+    assert!(wanted.contains(&told.stdout), "{told:?}");
+    let found = place.run(&["find-value", &link, &key]).ok();
+    let until = found.stdout.strip_prefix(&format!("{peer}  until ")).unwrap();
+    assert!(until.ends_with("  v=1\n"), "{found:?}");
+    let again = announce(&["--json"]).ok().json();
+    assert_eq!((&again["peer_id"], &again["key"]), (&me["peer_id"], &key.as_str().into()));
+    assert_eq!(announce(&["--meta", &"m".repeat(129)]).code, 64);
+}
+
+#[test]
 fn reflect_tells_the_address() {
     let (place, _router, link) = router("ask-reflect");
     let seen = place.run(&["reflect", &link, "--json"]).ok().json();
