@@ -404,16 +404,14 @@ fn plaintext(Correlation(correlation): Correlation, raw: Raw<'_>) -> Result<Vec<
 
 /// Where a response belongs in its answer.
 fn place(kind: Kind, header: &Header, body: &[u8]) -> Option<Place> {
-    let (index, total) = match kind {
-        Kind::FindNodeResp => {
-            let chunk = body::FindNodeResp::read(body).ok()?;
-            (chunk.chunk_index, chunk.total_chunks)
-        }
-        Kind::FindValueResp => {
-            let chunk = body::FindValueResp::read(body).ok()?;
-            (chunk.chunk_index, chunk.total_chunks)
-        }
-        _ => (0, 0),
+    let (index, total) = if kind == Kind::FindNodeResp {
+        let chunk = body::FindNodeResp::read(body).ok()?;
+        (chunk.chunk_index, chunk.total_chunks)
+    } else if kind == Kind::FindValueResp {
+        let chunk = body::FindValueResp::read(body).ok()?;
+        (chunk.chunk_index, chunk.total_chunks)
+    } else {
+        (0, 0)
     };
     Some(Place { stream: header.stream, more: header.flags.more_chunks(), index, total })
 }

@@ -321,12 +321,15 @@ impl Client {
     /// [`Error::StampPrice`].
     pub fn stamp(&mut self, key: &Key) -> Result<Option<Stamp>, Error> {
         let bits = self.stamp_bits;
+        if bits == 0 {
+            return Ok(None);
+        }
         if bits > STAMP_BITS_MAX {
             return Err(Error::StampPrice { bits });
         }
         // Drawn at random, lest the second stamp for a key be the first, which is spent.
         let mut start = self.rng.next_u64();
-        while bits > 0 {
+        loop {
             let epoch = stamp::epoch(self.clock.now().unix_s());
             let solved = stamp::solve(key, &self.link.peer, epoch, bits, start, TRIES);
             if solved.is_some() {
@@ -334,7 +337,6 @@ impl Client {
             }
             start = start.wrapping_add(TRIES);
         }
-        Ok(None)
     }
 }
 
