@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use molia_router::client::peer::Raw;
 use molia_router::client::requests::Answer;
-use molia_router::client::{Client, Error, OwnedRecord, Written};
+use molia_router::client::{Client, Error, Options, OwnedRecord, Written};
 use molia_router::clock::Clock;
 use molia_router::counters::layout::Id;
 use molia_router::identity::Identity;
 use molia_router::ids::Key;
-use molia_router::wire::body::{AnnounceProviderReq, Provider, Stamp, StoreReq, StoreResp, Writer};
+use molia_router::wire::body::{
+    AnnounceProviderReq, NegotiateReq, Provider, Stamp, StoreReq, StoreResp, Writer,
+};
 use molia_router::wire::{Code, Header, Kind, StoreCode};
 
 use super::server::{Server, Shape, engines, identity};
@@ -277,6 +279,27 @@ fn a_write_is_paid_once() {
 }
 
 #[test]
+fn a_client_that_was_told_no_price_learns_it_from_the_refusal() {
+    in_every_shape(|server| {
+        let who = identity(3000);
+        let mut client = Client::connect(&server.link, Some(&who), Options::default()).unwrap();
+        // By hand, so that the client does not read what a write costs.
+        let binding = Some(who.binding(unix_s() - 60, unix_s() + 3600));
+        let request = NegotiateReq { binding, ..NegotiateReq::default() };
+        let request = body(|out| request.write(out).unwrap());
+        client.raw(raw(Kind::NegotiateReq, &request)).unwrap();
+        let record = OwnedRecord::immutable(value_of(server, 0, 70), HOUR);
+        assert_eq!(client.stamp(&record.key).unwrap(), None);
+        assert_eq!(store(&mut client, &record), StoreCode::Ok);
+        assert!(client.stamp(&record.key).unwrap().is_some());
+        assert_eq!(client.announce(&who, &record.key, b"", HOUR).unwrap().code, StoreCode::Ok);
+        let mut refused = vec![0; server.numbers().len()];
+        refused[usize::from(server.partition.home(&who.wg_key()))] = 1;
+        server.await_each(Id::Errors, &["stamp_required"], &refused);
+    });
+}
+
+#[test]
 fn a_repeat_gets_the_same_answer_and_does_nothing() {
     in_every_shape(|server| {
         let mut clients = one_of_each_home(server);
@@ -299,7 +322,7 @@ fn a_repeat_gets_the_same_answer_and_does_nothing() {
             assert_eq!([refusal(&unpaid), refusal(&again)], [(Code::StampRequired, 12); 2]);
         }
         server.await_each(Id::Values, &[], &vec![1; server.numbers().len()]);
-        assert_eq!(server.sum(Id::Written, &["stored"]), u64::from(server.shape.shards));
+        server.await_each(Id::Written, &["stored"], &vec![1; server.numbers().len()]);
         assert_eq!(server.sum(Id::Written, &["unchanged"]), 0);
     });
 }
