@@ -114,7 +114,8 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code.label())?;
-        if !self.reason.is_empty() {
+        // Routers have no more to say than the code most of the time.
+        if !self.reason.is_empty() && self.reason != self.code.label() {
             // What a peer wrote is shown without its control characters.
             write!(f, " ({})", self.reason.escape_debug())?;
         }
@@ -175,6 +176,8 @@ mod tests {
             retry_after: Some(Duration::from_millis(1500)),
             detail: 0,
         };
+        let terse = Refusal { reason: "rate_limited".into(), ..refusal.clone() };
+        assert_eq!(terse.to_string(), "rate_limited, try again in 1.5s");
         let error = Error::Refused { request: Kind::FindNodeReq, refusal };
         assert_eq!(
             error.to_string(),
