@@ -95,6 +95,34 @@ impl Partition {
     }
 }
 
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+const _: () = assert!(SHARDS_MAX as u32 <= u64::BITS, "a bit for each shard");
+
+impl ShardSet {
+    /// Puts a shard in.
+    pub fn add(&mut self, shard: u16) {
+        self.0 |= 1 << shard;
+    }
+
+    /// Puts all of another set in.
+    pub fn add_all(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether none is in.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are in, ascending.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        (0..SHARDS_MAX).filter(move |shard| self.0 >> shard & 1 == 1)
+    }
+}
+
 /// `n` of `bits` bits, scaled to a number below `shards`.
 fn share(n: u64, bits: u32, shards: u16) -> u16 {
     u16::try_from((n * u64::from(shards)) >> bits).unwrap_or(0)

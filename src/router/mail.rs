@@ -62,7 +62,8 @@ pub enum Mail {
     Found(Box<Answer>),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
-    /// The sender lost all it had and begins anew.
+    /// The sender lost all it had and begins anew, or what it said got lost: forget it, and tell it
+    /// what it has to know.
     Restarted,
 }
 

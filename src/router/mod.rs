@@ -33,7 +33,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::admission::stamps::Stamps;
-use crate::bucket::Keyed;
+use crate::bucket::{BucketTable, Keyed};
 use crate::counters::Counters;
 use crate::drops::Drop;
 use crate::egress::{self, Egress};
@@ -44,7 +44,7 @@ use crate::net::{Datagram, Outlet, Path, Prefix};
 use crate::overlay::reassembly::{self, Reassembly};
 use crate::overlay::records as kept;
 use crate::overlay::{self as table, Others, Publisher, Records, Table};
-use crate::partition::Partition;
+use crate::partition::{Partition, ShardSet};
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
@@ -121,6 +121,8 @@ pub struct Router<T: Tunnel> {
     others: Others,
     /// Values and providers of the keys that this shard owns.
     records: Records,
+    /// What is left of the writes of every network.
+    network_writes: BucketTable<Prefix>,
     /// Stamps that paid for them.
     stamps: Stamps,
     /// Records that come in chunks, with the stamp on the first.
@@ -130,6 +132,8 @@ pub struct Router<T: Tunnel> {
     /// Shards to be told again who is here, and the next slot to look at.
     telling: VecDeque<(u16, u32)>,
     tray: Tray,
+    /// Shards that control mail to got lost, and when to make up for it.
+    lost: (ShardSet, Moment),
     outbox: Outbox,
     /// Where a datagram is decrypted; lent out while its frame is handled.
     scratch: Box<[u8]>,
@@ -226,11 +230,13 @@ impl<T: Tunnel> Router<T> {
             publisher: Publisher::default(),
             others: Others::default(),
             records: Records::new(config.records.table, keyed()),
+            network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
             signed: Vec::new(),
             telling: VecDeque::with_capacity(partition.shards().into()),
             tray: Tray::new(partition.shards()),
+            lost: (ShardSet::default(), Moment::NEVER),
             own_binding: None,
             peers: Peers::new(sessions.capacity()),
             table: Table::new(config.table),

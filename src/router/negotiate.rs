@@ -72,7 +72,6 @@ impl<T: Tunnel> Router<T> {
         };
         let peer = self.peers.at(session);
         if peer.identity.is_some_and(|bound| bound.binding == *binding) {
-            self.list(now, session);
             return Ok(());
         }
         let verifications =

@@ -65,7 +65,7 @@ impl<T: Tunnel> Router<T> {
     }
 
     /// Pings the peer that was silent longest, to see whether it still holds its place. Returns
-    /// whether that was possible: a peer without a session has nothing to answer with.
+    /// whether it was asked; a peer whose session is gone counts as asked, and will not answer.
     pub(super) fn ask_liveness(&mut self, now: Now, session: SessionRef) -> bool {
         let Some(path) = self.sessions.session(session).map(|session| *session.path()) else {
             return true;
@@ -246,6 +246,6 @@ fn entry(home: HomeRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
 }
 
 /// A chunk's number or count on the wire.
-fn chunk(n: usize) -> u32 {
+pub(super) fn chunk(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -22,8 +22,10 @@ pub(super) struct Peer {
     pub(super) identity: Option<Bound>,
     /// What is left of the signature checks that the session may ask for.
     pub(super) verifications: Option<TokenBucket>,
-    /// Writes that were asked for lately, and what became of them as far as is known.
-    pub(super) writes: Option<Box<Repeats<Option<Written>>>>,
+    /// What became of the last writes.
+    pub(super) writes: Option<Box<Repeats<Written>>>,
+    /// What is left of the writes that the session may ask for.
+    pub(super) writes_left: Option<TokenBucket>,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
     /// The address that the routing table has; none while the peer is not listed.
@@ -56,6 +58,7 @@ impl Peer {
             identity: None,
             verifications: None,
             writes: None,
+            writes_left: None,
             liveness: None,
             listed_at: None,
             seen_at: Moment::START,

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use crate::admission::stamps;
+use crate::bucket::{BucketTable, Keyed, Rate, TokenBucket};
 use crate::ids::{Key, PeerId, SessionRef};
 use crate::net::{Prefix, Scope};
 use crate::overlay::reassembly::{self, Place, Slice, Taken};
@@ -22,6 +23,19 @@ use crate::wire::body::{AnnounceProviderReq, Record, Stamp, StoreReq, Writer};
 use crate::wire::{Class, Code, Header, Kind};
 
 use super::{Mail, Request, Router, Source};
+
+/// Writes of one session.
+const WRITES: Rate = Rate::new(20, 100);
+/// Writes from one network, wherever in it its sessions began: a fifth of the stamps that a shard
+/// remembers.
+const NETWORK_WRITES: Rate = Rate::new(200, 1000);
+/// Networks whose writes are kept apart.
+const WRITING_NETWORKS: usize = 4096;
+
+/// What is left of the writes of every network.
+pub(super) fn network_writes(keyed: Keyed) -> BucketTable<Prefix> {
+    BucketTable::new(WRITING_NETWORKS, NETWORK_WRITES, keyed)
+}
 
 /// How far a peer's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_S: u64 = 300;
@@ -104,25 +118,26 @@ impl<T: Tunnel> Router<T> {
         self.refuse(now, request, Code::TooLarge, request.header.kind.into());
     }
 
-    /// Whether a write was asked for before, and is answered again if it can be and `answer` says so.
+    /// Whether what became of a write is known already; then it is said again if `answer` says so.
     fn repeated(&mut self, now: Now, request: &Request<'_>, answer: bool) -> bool {
-        let correlation = request.header.correlation;
-        let writes = &self.peers.at(request.from.session).writes;
-        let known = writes.as_ref().and_then(|writes| writes.recall(now.at, correlation));
-        if let Some(Some(written)) = known
+        let asker = asker(request);
+        let known = self.recall_write(now, &asker);
+        if let Some(written) = known
             && answer
         {
-            self.written(now, &asker(request), written);
+            self.written(now, &asker, written);
         }
         known.is_some()
     }
 
-    /// Remembers what became of a write; nothing yet is something too.
-    pub(super) fn remember_write(&mut self, now: Now, asker: &Asker, written: Option<Written>) {
-        if self.sessions.session(asker.session).is_some() {
-            let writes = self.peers.at(asker.session).writes.get_or_insert_default();
-            writes.remember(now.at, asker.correlation, written);
-        }
+    pub(super) fn recall_write(&mut self, now: Now, asker: &Asker) -> Option<Written> {
+        let writes = self.peers.at(asker.session).writes.as_ref()?;
+        writes.recall(now.at, asker.correlation)
+    }
+
+    pub(super) fn remember_write(&mut self, now: Now, asker: &Asker, written: Written) {
+        let writes = self.peers.at(asker.session).writes.get_or_insert_default();
+        writes.remember(now.at, asker.correlation, written);
     }
 
     /// Goes on with a record that is complete.
@@ -141,6 +156,9 @@ impl<T: Tunnel> Router<T> {
         };
         if !self.paid(now, &record.key, stamp) {
             return self.refuse(now, request, Code::StampRequired, self.config.records.stamp_bits);
+        }
+        if !self.may_write(now, request) {
+            return self.refuse(now, request, Code::RateLimited, 0);
         }
         let asker = asker(request);
         let from = if record.not_before_unix == 0 { now.unix_s() } else { record.not_before_unix };
@@ -188,6 +206,9 @@ impl<T: Tunnel> Router<T> {
         if !self.paid(now, &asked.key, asked.stamp) {
             return self.refuse(now, request, Code::StampRequired, self.config.records.stamp_bits);
         }
+        if !self.may_write(now, request) {
+            return self.refuse(now, request, Code::RateLimited, 0);
+        }
         let (asker, payer, provider) = (asker(request), self.payer(request), asked.provider);
         let ttl = left(now, provider.expires_unix_s);
         let own = provider.owner_pubkey.map(PeerId::of_public) == Some(provider.peer_id)
@@ -225,10 +246,31 @@ impl<T: Tunnel> Router<T> {
             })
     }
 
+    /// Whether a session and its network have writes left: each costs up to a signature check, and
+    /// the memory of spent stamps is everybody's.
+    fn may_write(&mut self, now: Now, request: &Request<'_>) -> bool {
+        let session = request.from.session;
+        let Some(network) = self.sessions.session(session).map(|tenant| *tenant.network()) else {
+            return false;
+        };
+        let left = &mut self.peers.at(session).writes_left;
+        let left = left.get_or_insert_with(|| TokenBucket::full(&WRITES, now.at));
+        left.take(now.at, &WRITES, 1) && self.network_writes.take(now.at, &network, 1)
+    }
+
+    /// Whom a write counts against: never the address it came from, which anybody can forge, but
+    /// the one that was proven, or that the session began at.
     fn payer(&mut self, request: &Request<'_>) -> Payer {
-        let ip = request.from.path.peer.ip();
-        let network = (Scope::of(ip) == Scope::Global).then(|| Prefix::of(ip));
-        let identity = self.peers.at(request.from.session).identity;
+        let session = request.from.session;
+        let network = self.sessions.session(session).and_then(|tenant| {
+            let ip = tenant.path().peer.ip();
+            match (tenant.proven(), Scope::of(ip)) {
+                (true, Scope::Global) => Some(Prefix::of(ip)),
+                (true, Scope::Private | Scope::Loopback) => None,
+                (false, _) => Some(*tenant.network()),
+            }
+        });
+        let identity = self.peers.at(session).identity;
         Payer { peer: identity.map(|bound| bound.peer_id), network }
     }
 
@@ -239,10 +281,7 @@ impl<T: Tunnel> Router<T> {
                 let written = self.keep(now, &write);
                 self.written(now, &write.asker, written);
             }
-            owner => {
-                self.remember_write(now, &write.asker, None);
-                self.tray.post(owner, Mail::Write(Box::new(write)), &[]);
-            }
+            owner => self.tray.post(owner, Mail::Write(Box::new(write)), &[]),
         }
     }
 

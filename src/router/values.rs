@@ -21,6 +21,7 @@ use crate::wire::body::{
 };
 use crate::wire::{Code, Header, Kind, StoreCode};
 
+use super::overlay::chunk;
 use super::records::{Asker, Written, asker};
 use super::{Mail, Request, Router};
 
@@ -47,7 +48,15 @@ impl<T: Tunnel> Router<T> {
     /// Answers a write.
     pub(super) fn written(&mut self, now: Now, asker: &Asker, written: Written) {
         let Some(request) = self.request_of(asker) else { return };
-        self.remember_write(now, asker, Some(written));
+        // Refused for its stamp, it had no effect: another try may bring another stamp. If it is a
+        // repeat of one that was under way, though, its stamp was spent on what was done then.
+        let written = match (written, self.recall_write(now, asker)) {
+            (Written::Unpaid(_), Some(done)) => done,
+            (written, _) => written,
+        };
+        if !matches!(written, Written::Unpaid(_)) {
+            self.remember_write(now, asker, written);
+        }
         let (code, reason, ttl_s) = match written {
             Written::Unpaid(stamps::Refused::Full) => {
                 return self.refuse(now, &request, Code::Busy, 0);
@@ -190,11 +199,6 @@ fn plan(found: &Found, room: usize, chunked: bool) -> Option<(Parts, usize)> {
             }
         },
     }
-}
-
-/// A chunk's number or count on the wire.
-fn chunk(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// What the records' word means to who asked: a code and, for people, a reason.

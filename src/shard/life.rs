@@ -36,6 +36,9 @@ const REST_MAX: Duration = Duration::from_millis(640);
 /// A life that was longer than this was a good one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
+/// Why a life ended that nothing else is known of.
+const PANICKED: &str = "it panicked";
+
 /// What the router of a new shard is handed to before it serves.
 pub(super) type Prepare = dyn Fn(Now, &mut Router<WireGuard>) + Send + Sync;
 
@@ -74,24 +77,34 @@ pub(super) fn lead(
     let mut end = match first {
         // Whoever started it waits to hear of that.
         Err(panic) if !serves => resume_unwind(panic),
-        end => end,
+        Err(_) => Err(PANICKED.to_owned()),
+        Ok(end) => Ok(end),
     };
     let (mut rest, mut born) = (REST, Moment::START);
     let mut restarts = 0;
-    while end.is_err() && !seat.control.stopping() {
+    while let Err(why) = &end
+        && !seat.control.stopping()
+    {
         restarts += 1;
         rest = if clock.moment().since(born) > GOOD_LIFE { REST } else { (2 * rest).min(REST_MAX) };
+        let rest_ms = rest.as_millis();
         tracing::error!(
             shard,
+            why,
             restarts,
-            rest_ms = rest.as_millis(),
-            "the shard panicked, and begins again"
+            rest_ms,
+            "the shard lost everything, and begins again"
         );
         thread::park_timeout(rest);
         born = clock.moment();
-        end = catch_unwind(AssertUnwindSafe(|| next_life(&mut seat, restarts)));
+        end = match catch_unwind(AssertUnwindSafe(|| next_life(&mut seat, restarts))) {
+            Ok(Ok(end)) => Ok(end),
+            // What one life lacks at its start the next may find; nobody else is to pay for it.
+            Ok(Err(lacks)) => Err(lacks.to_string()),
+            Err(_) => Err(PANICKED.to_owned()),
+        };
     }
-    end.unwrap_or_else(|_| Err(io::Error::other("the shard panicked")))
+    end.unwrap_or_else(|why| Err(io::Error::other(why)))
 }
 
 fn first_life(
@@ -117,12 +130,10 @@ fn first_life(
     }
 }
 
-fn next_life(seat: &mut Seat, restarts: u64) -> io::Result<()> {
-    let mut shard = counters(seat, restarts)
-        .and_then(|counters| build(seat, counters))
-        .map_err(io::Error::other)?;
+fn next_life(seat: &mut Seat, restarts: u64) -> Result<io::Result<()>, StartError> {
+    let mut shard = counters(seat, restarts).and_then(|counters| build(seat, counters))?;
     shard.router.begin_again(shard.clock.now());
-    shard.run()
+    Ok(shard.run())
 }
 
 /// A new counter file, or the old one from zero: its readers have it mapped.

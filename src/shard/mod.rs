@@ -20,7 +20,8 @@ use crate::router::{Mail, Router};
 use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
 
-use mailbox::{Mailbox, PAYLOAD_MAX, Received};
+use crate::partition::ShardSet;
+use mailbox::{Mailbox, PAYLOAD_MAX, Posted, Reason, Received};
 pub use spawn::{Config, Control, PortConfig, Shards, StartError, spawn, spawn_prepared};
 
 /// Longest wait, so that heartbeat and load stay fresh when nothing happens.
@@ -150,13 +151,15 @@ impl Shard<'_> {
 
     /// Handles what other shards sent, a bounded number of letters; the rest keeps its place.
     fn read_mail(&mut self, now: Now) {
-        let Self { port, router, mailbox, .. } = self;
+        let Self { port, router, mailbox, clock, .. } = self;
         let mut outlet = ToPort { port };
         // There may be room for what waited.
         router.transmit(now, &mut outlet);
         let mut payload = [0; PAYLOAD_MAX];
-        for _ in 0..MAIL_BATCH {
-            if router.is_stalled(outlet.room()) {
+        for letter in 1..=MAIL_BATCH {
+            let late = letter.is_multiple_of(CHECK_DATAGRAMS)
+                && clock.moment().since(now.at) >= self.turn_budget;
+            if late || router.is_stalled(outlet.room()) {
                 break;
             }
             let Some(Received { from, mail, len, .. }) = mailbox.next(&mut payload) else { break };
@@ -181,11 +184,19 @@ impl Shard<'_> {
 }
 
 /// Puts what the router has to tell other shards into the mailbox, which counts what it drops.
+/// Of the lower classes anything may get lost; of control, the router has to know.
 #[inline]
 fn post(now: Now, router: &mut Router<WireGuard>, mailbox: &mut Mailbox<Mail>) {
+    let mut lost = ShardSet::default();
     router.take_mail(now, |to, mail, payload| {
-        let _ = mailbox.post(to, mail.class(), mail.key(), mail, payload);
+        let posted = mailbox.post(to, mail.class(), mail.key(), mail, payload);
+        if posted == Posted::Dropped(Reason::ControlFull) {
+            lost.add(to);
+        }
     });
+    if !lost.is_empty() {
+        router.mail_lost(now, lost);
+    }
 }
 
 /// The way from the router to the port.

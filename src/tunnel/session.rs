@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// The network that its first handshake came from.
-    pub(super) fn network(&self) -> &Prefix {
+    pub fn network(&self) -> &Prefix {
         &self.network
     }
 

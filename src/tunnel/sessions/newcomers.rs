@@ -6,6 +6,8 @@
 //! all who never confirmed its handshake. Networks are counted by where sessions began, since an
 //! endpoint can be moved to a forged address before it is proven.
 //!
+//! * In its own network, a newcomer takes the place of who never confirmed its handshake: forged
+//!   initiations in a network's name do not lock that network out.
 //! * Only who has shown a cookie may take a place from somebody: a forger of many networks'
 //!   addresses would otherwise put live sessions out with initiations that never go on.
 //! * The most crowded network is found by drawing [`SAMPLES`] sessions, so a network is drawn as
@@ -64,7 +66,10 @@ impl<T: Tunnel> Sessions<T> {
             return Some(slot);
         }
         if self.slots.len() < self.capacity() {
-            self.slots.push(Slot::default());
+            // Another one in every life of the shard: mail for a session of the last one may be
+            // under way still.
+            let generation = self.rng.next_u32();
+            self.slots.push(Slot { generation, ..Slot::default() });
             return u32::try_from(self.slots.len() - 1).ok();
         }
         while self.evicted.len() < EVICTIONS_MAX {
@@ -83,7 +88,7 @@ impl<T: Tunnel> Sessions<T> {
     fn crowded(&mut self, network: &Prefix) -> Option<u32> {
         // Then it has no less than the newcomer's network with the newcomer.
         let fair = self.networks.count(network) + 1;
-        let mut first = None;
+        let (mut first, mut own) = (None, None);
         for _ in 0..SAMPLES {
             let draw = (u64::from(self.rng.next_u32()) * self.slots.len() as u64) >> 32;
             let slot = u32::try_from(draw).unwrap_or(0);
@@ -91,9 +96,11 @@ impl<T: Tunnel> Sessions<T> {
             let held = self.networks.count(tenant.network());
             if held > fair {
                 first = first.max(Some((held, Reverse(tenant.heard()), slot)));
+            } else if tenant.network() == network && tenant.heard() == Moment::START {
+                own = Some(slot);
             }
         }
-        first.map(|(_, _, slot)| slot)
+        first.map(|(_, _, slot)| slot).or(own)
     }
 
     /// Empties a slot; [`poll`](Self::poll) reports it.

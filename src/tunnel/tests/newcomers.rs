@@ -13,6 +13,7 @@ on_both!(
     no_place_without_a_cookie,
     a_cookie_is_asked_for_later_too,
     moving_away_hides_nobody,
+    forgeries_in_a_networks_name_do_not_lock_it_out,
 );
 
 /// Host `host` of a network that has a number of its own: the crowd's, loopback, private, global.
@@ -186,4 +187,22 @@ fn moving_away_hides_nobody<K: Kind>() {
         squeeze(&mut world, &mut client, &at(network, 9));
     }
     assert_eq!(world.sessions.stats().displaced, 3);
+}
+
+fn forgeries_in_a_networks_name_do_not_lock_it_out<K: Kind>() {
+    let mut world = World::<K>::new(Config { sessions_max: 8, ..roomy() });
+    let mut there = world.client(100);
+    let session = world.connect(&mut there, &at(CROWD, 100));
+    for host in 0..7 {
+        // Nobody at these addresses asked, so nothing goes on.
+        let mut forged = world.client(host.into());
+        let _ = world.give(&at(CROWD, host), &forged.initiate());
+    }
+    assert_eq!(world.sessions.len(), 8);
+    for host in 50..53 {
+        let mut newcomer = world.client(host.into());
+        squeeze(&mut world, &mut newcomer, &at(CROWD, host));
+        assert_eq!(world.poll().len(), 1, "one of the forgeries ended");
+    }
+    assert!(world.sessions.session(session).is_some(), "who confirmed stays");
 }
