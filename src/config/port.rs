@@ -3,7 +3,7 @@
 use bufpool::Hugepages;
 use tuning::{Name, Values};
 
-use super::settings::unlisted;
+use super::settings::{narrow, unlisted};
 use crate::port::{EngineChoice, EngineConfig, SocketConfig, TxMode};
 use crate::shard::PortConfig;
 
@@ -14,6 +14,8 @@ pub(super) fn socket(values: &Values) -> SocketConfig {
         sndbuf_bytes: values.size(Name::UdpSndbuf),
         gro: values.flag(Name::UdpGro),
         gso: values.flag(Name::UdpGso),
+        // Control is what a router sends most.
+        dscp: narrow(values, Name::UdpDscpControl),
     }
 }
 

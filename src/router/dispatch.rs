@@ -89,11 +89,12 @@ impl<T: Tunnel> Router<T> {
             return self.drop_message(response, Drop::Malformed);
         };
         let session = response.from.session;
-        if self.sessions.proved(now, session, pong.token) {
+        let correlation = response.header.correlation;
+        if self.sessions.proved(now, session, correlation, pong.token) {
             self.heard_of(now, session);
             return;
         }
-        if !self.liveness_answered(now, session, response.header.correlation, pong.token) {
+        if !self.liveness_answered(now, session, correlation, pong.token) {
             self.drop_message(response, Drop::UnknownCorrelation);
         }
     }

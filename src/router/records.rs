@@ -70,8 +70,13 @@ pub struct Write {
 
 #[derive(Debug)]
 enum What {
+    /// Not what it says it is, and why: all that it does is to spend its stamp.
+    Nothing(&'static str),
     Value(Version),
-    Provider { peer: PeerId, sequence: u64 },
+    Provider {
+        peer: PeerId,
+        sequence: u64,
+    },
 }
 
 /// What became of a write, for who asked.
@@ -171,8 +176,9 @@ impl<T: Tunnel> Router<T> {
             let verified = signing::verify_record(&record, &mut self.signed);
             verified.err().map(signing::Refused::label)
         };
+        let payer = self.payer(request);
         if let Some(why) = refused {
-            return self.written(now, &asker, Written::Refused(why));
+            return self.write_nothing(now, asker, record.key, stamp, payer, why);
         }
         let version = match record.owner_pubkey {
             Some(_) => Version::Signed {
@@ -191,7 +197,6 @@ impl<T: Tunnel> Router<T> {
         let len = writer.len();
         canonical.truncate(len);
         let (key, encoded) = (record.key, canonical.into());
-        let payer = self.payer(request);
         let what = What::Value(version);
         self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
     }
@@ -222,7 +227,7 @@ impl<T: Tunnel> Router<T> {
             verified.err().map(signing::Refused::label)
         };
         if let Some(why) = refused {
-            return self.written(now, &asker, Written::Refused(why));
+            return self.write_nothing(now, asker, asked.key, asked.stamp, payer, why);
         }
         let mut encoded = vec![0; crate::limits::PROVIDER_BYTES_MAX];
         let mut writer = Writer::new(&mut encoded);
@@ -274,6 +279,20 @@ impl<T: Tunnel> Router<T> {
         Payer { peer: identity.map(|bound| bound.peer_id), network }
     }
 
+    /// A write that is refused takes its stamp along: each pays once, whatever for.
+    fn write_nothing(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        key: Key,
+        stamp: Option<Stamp>,
+        payer: Payer,
+        why: &'static str,
+    ) {
+        let (ttl, what, encoded) = (Duration::ZERO, What::Nothing(why), Box::default());
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+    }
+
     /// Hands a write to the owner of its key.
     fn write(&mut self, now: Now, write: Write) {
         match self.partition.owner(&write.key.0) {
@@ -295,6 +314,7 @@ impl<T: Tunnel> Router<T> {
             return Written::Unpaid(refused);
         }
         let outcome = match *what {
+            What::Nothing(why) => return Written::Refused(why),
             What::Value(version) => self
                 .records
                 .store(now.at, &Offer { key: *key, payer: *payer, version, ttl: *ttl, encoded }),

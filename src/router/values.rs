@@ -50,11 +50,12 @@ impl<T: Tunnel> Router<T> {
         let Some(request) = self.request_of(asker) else { return };
         // Refused for its stamp, it had no effect: another try may bring another stamp. If it is a
         // repeat of one that was under way, though, its stamp was spent on what was done then.
-        let written = match (written, self.recall_write(now, asker)) {
+        let known = self.recall_write(now, asker);
+        let written = match (written, known) {
             (Written::Unpaid(_), Some(done)) => done,
             (written, _) => written,
         };
-        if !matches!(written, Written::Unpaid(_)) {
+        if known.is_none() && !matches!(written, Written::Unpaid(_)) {
             self.remember_write(now, asker, written);
         }
         let (code, reason, ttl_s) = match written {

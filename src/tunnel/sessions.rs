@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use super::challenge::CHALLENGE_BYTES;
+use super::challenge::{self, CHALLENGE_BYTES};
 use super::known::Known;
 use super::pending::{Pending, Waiting};
 use super::session::{Change, Session};
@@ -234,8 +234,12 @@ impl<T: Tunnel> Sessions<T> {
         }
     }
 
-    /// A PONG from `session` echoed `token`; returns whether that proved its address.
-    pub fn proved(&mut self, now: Now, session: SessionRef, token: u64) -> bool {
+    /// A PONG from `session` under this correlation echoed `token`; returns whether that proved
+    /// its address.
+    pub fn proved(&mut self, now: Now, session: SessionRef, correlation: u32, token: u64) -> bool {
+        if correlation != challenge::correlation(token) {
+            return false;
+        }
         let Some(tenant) = live(&mut self.slots, session) else { return false };
         let proved = tenant.answered(token);
         if proved {

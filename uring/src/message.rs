@@ -14,15 +14,17 @@ pub(crate) struct Addressing {
     family: Family,
     /// Our address when there is only one: then it is not said each time.
     only: Option<IpAddr>,
+    /// Mark that the socket gives what says nothing of it.
+    dscp: u8,
 }
 
 impl Addressing {
     pub(crate) fn of(socket: &Socket) -> Self {
-        Self { family: socket.family, only: socket.only_address() }
+        Self { family: socket.family, only: socket.only_address(), dscp: socket.dscp }
     }
 
     /// Writes name and control data for a message on `path`, marked with `dscp`
-    /// unless that is 0 and cut into `segment` bytes unless that is 0. Returns the
+    /// unless the socket does that and cut into `segment` bytes unless that is 0. Returns the
     /// control length without the cut.
     #[inline]
     pub(crate) fn write(
@@ -38,7 +40,7 @@ impl Addressing {
         if path.local.ip != self.only {
             control.source(&path.local);
         }
-        if dscp > 0 {
+        if dscp != self.dscp {
             control.dscp(path.peer.is_ipv4(), dscp);
         }
         let plain = control.len;

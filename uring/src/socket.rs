@@ -35,12 +35,16 @@ pub struct SocketConfig {
     pub gro: bool,
     /// Coalesce sent runs (`UDP_SEGMENT`).
     pub gso: bool,
+    /// Differentiated services code point of what is sent most, 0 to 63: those datagrams say nothing
+    /// of it, all others do. Beside a cut into segments, a mark does not fit the room that the kernel has for
+    /// control data without allocating.
+    pub dscp: u8,
 }
 
 impl SocketConfig {
     /// `listen` with offloads on and the system's buffer sizes.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true }
+        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true, dscp: 0 }
     }
 }
 
@@ -75,6 +79,8 @@ pub struct Socket {
     send_buffer: BufferSize,
     pub(crate) gro: bool,
     pub(crate) gso: bool,
+    /// Mark of what says nothing of it.
+    pub(crate) dscp: u8,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -122,6 +128,7 @@ impl Socket {
             send_buffer,
             gro: false,
             gso: false,
+            dscp: 0,
             missing: Vec::new(),
             fd,
         };
@@ -167,10 +174,26 @@ impl Socket {
             self.try_set(Feature::PathMtuProbe, level, option, PMTU_PROBE);
         }
         self.try_set(Feature::DropCounter, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+        self.mark(config.dscp & 63);
         self.gro = self.offload(config.gro, Feature::Gro, libc::UDP_GRO, 1);
         // Setting the default size to zero changes nothing and proves that the option exists.
         self.gso = self.offload(config.gso, Feature::Gso, libc::UDP_SEGMENT, 0);
         Ok(())
+    }
+
+    /// Marks what does not say otherwise, for IPv4 peers of a dual-stack socket too.
+    fn mark(&mut self, dscp: u8) {
+        let class = c_int::from(dscp) << 2;
+        let set = |level, option| sys::set(self.as_fd(), level, option, class);
+        let v4 = set(libc::IPPROTO_IP, libc::IP_TOS);
+        let v6 = match self.family {
+            Family::V4 => Ok(()),
+            Family::V6 => set(libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        // Refused, every datagram that has a mark says so itself.
+        if v4.and(v6).is_ok() {
+            self.dscp = dscp;
+        }
     }
 
     fn offload(&mut self, wanted: bool, feature: Feature, option: c_int, value: c_int) -> bool {

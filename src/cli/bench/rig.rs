@@ -76,7 +76,14 @@ impl Server {
         router: router::Config,
         prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        Self::launch(vec![cpu], vec![socket(offloads)?], engine, offloads, router, prepare)
+        Self::launch(
+            vec![cpu],
+            vec![socket(offloads, config().socket().dscp)?],
+            engine,
+            offloads,
+            router,
+            prepare,
+        )
     }
 
     /// A router with a shard on each of `cpus`.
@@ -157,7 +164,8 @@ impl Drop for Server {
 /// A floor server on the same kind of port.
 pub(super) fn floor(cpu: usize, engine: EngineChoice, offloads: bool) -> Result<Floor, String> {
     let PortConfig { sizes, receive_slots, .. } = config().port();
-    Floor::start(floor::Config { cpu, socket: socket(offloads)?, engine, sizes, receive_slots })
+    let socket = socket(offloads, 0)?;
+    Floor::start(floor::Config { cpu, socket, engine, sizes, receive_slots })
 }
 
 /// What `run` would serve with, but for [`SETTINGS`].
@@ -174,8 +182,8 @@ pub(super) fn unlimited() -> router::Config {
     config().router()
 }
 
-fn socket(offloads: bool) -> Result<Socket, String> {
-    let bound = Socket::bind(&loopback(offloads));
+fn socket(offloads: bool, dscp: u8) -> Result<Socket, String> {
+    let bound = Socket::bind(&SocketConfig { dscp, ..loopback(offloads) });
     bound.map_err(|error| format!("opening a socket: {error}"))
 }
 

@@ -24,6 +24,11 @@ fn token<C: Client>(client: &mut C, sealed: &[u8]) -> u64 {
     Ping::read(&frame[12..]).unwrap().token
 }
 
+/// The correlation that a challenge with this token goes by.
+fn low(token: u64) -> u32 {
+    u32::try_from(token & 0xffff_ffff).unwrap()
+}
+
 fn challenges(due: &[Due]) -> Vec<(&Path, &[u8])> {
     let sent = |due: &Due| matches!(due, Due::Send(_, bytes) if bytes.len() > DATA_OVERHEAD);
     due.iter()
@@ -51,13 +56,14 @@ fn a_new_address_is_challenged_and_proves_itself<K: Kind>() {
     assert_eq!(*to, path(2));
     let token = token(&mut client, ping);
     for wrong in [0, 1, token ^ 1, !token] {
-        assert!(!world.sessions.proved(world.now, session, wrong));
+        assert!(!world.sessions.proved(world.now, session, low(wrong), wrong));
     }
     let stale = SessionRef { generation: session.generation + 1, ..session };
-    assert!(!world.sessions.proved(world.now, stale, token));
-    assert!(world.sessions.proved(world.now, session, token));
+    assert!(!world.sessions.proved(world.now, stale, low(token), token));
+    assert!(!world.sessions.proved(world.now, session, low(token) ^ 1, token), "of another PING");
+    assert!(world.sessions.proved(world.now, session, low(token), token));
     assert!(world.sessions.session(session).unwrap().proven());
-    assert!(!world.sessions.proved(world.now, session, token), "once");
+    assert!(!world.sessions.proved(world.now, session, low(token), token), "once");
     assert_eq!(challenges(&world.run(Duration::from_secs(5))), []);
     let stats = world.sessions.stats();
     assert_eq!((stats.roams, stats.challenges, stats.proved), (1, 1, 1));

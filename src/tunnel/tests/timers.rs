@@ -93,5 +93,5 @@ fn an_ended_session_sends_nothing<K: Kind>() {
     world.sessions.end(session);
     assert_eq!(world.run(Duration::from_secs(300)), []);
     assert!(world.sessions.session(session).is_none() && world.sessions.is_empty());
-    assert!(!world.sessions.proved(world.now, session, 0));
+    assert!(!world.sessions.proved(world.now, session, 0, 0));
 }

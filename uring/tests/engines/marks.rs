@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_ip_recvtos, set_ipv6_recvtclass};
-use uring::Transmit;
+use uring::{EngineConfig, SocketConfig, Transmit};
 
 use crate::common::*;
 
@@ -31,8 +31,13 @@ fn watcher(bind: &str) -> UdpSocket {
 
 /// Only what is marked is, also next to others, with a source address said and in runs.
 pub(crate) fn marks_are_of_single_datagrams(kind: Kind) {
-    for [listen, bind, ip] in FAMILIES {
-        let mut engine = some!(open(kind, listen));
+    // Whatever the socket marks by itself.
+    for ([listen, bind, ip], of_socket) in
+        FAMILIES.into_iter().flat_map(|f| [(f, 0), (f, EXPEDITED)])
+    {
+        let socket = SocketConfig { dscp: of_socket, ..SocketConfig::new(addr(listen)) };
+        let slots = pool(RX_SLOT_BYTES, 96);
+        let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
         let (small, peer) = (pool(2048, 32), watcher(bind));
         peer.send_to(b"hello", at(&*engine, ip)).unwrap();
         let path = collect(&mut *engine, 1)[0].path;
