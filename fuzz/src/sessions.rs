@@ -93,7 +93,7 @@ impl World {
         self.now.at = self.now.at + Duration::from_millis(later_ms);
         self.now.unix_ms += later_ms;
         while let Some(event) = self.sessions.poll(self.now, &mut self.scratch) {
-            if let Event::Send(path, bytes) = event {
+            if let Event::Send(path, bytes) | Event::Refused(path, bytes, _) = event {
                 let to =
                     ADDRESSES.iter().position(|it| path.peer == it.parse().expect("an address"));
                 self.traffic[to.expect("an address that spoke")][1] += bytes.len();

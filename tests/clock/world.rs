@@ -242,7 +242,9 @@ impl World {
                 Event::Send(to, bytes) => sent.push((to, bytes.to_vec())),
                 Event::Ended(..) => self.ended += 1,
                 Event::Move(..) => unreachable!("there is one shard"),
-                Event::Dropped(drop) => *self.drops.entry(drop.label()).or_default() += 1,
+                Event::Refused(_, _, drop) | Event::Dropped(drop) => {
+                    *self.drops.entry(drop.label()).or_default() += 1
+                }
             }
         }
         for (to, bytes) in sent {
