@@ -1,6 +1,6 @@
 //! Puts requests together that are larger than a frame: slices of one run of bytes.
 //!
-//! One [stream](stream) for each request of a session, with memory of its own that is as large as a
+//! One [stream] for each request of a session, with memory of its own that is as large as a
 //! request may be and reserved at construction. A stream ends with its last slice, by a
 //! contradiction, or after [`STREAM_LIFE`].
 //!
