@@ -71,12 +71,18 @@ impl<T: Tunnel> Router<T> {
             return Err(Code::Internal);
         };
         let peer = self.peers.at(session);
-        if peer.identity.is_some_and(|bound| bound.binding == *binding) {
-            return Ok(());
-        }
+        let known = peer.identity.is_some_and(|bound| bound.binding == *binding);
         let verifications =
             peer.verifications.get_or_insert_with(|| TokenBucket::full(&VERIFICATIONS, now.at));
-        if !verifications.take(now.at, &VERIFICATIONS, 1) {
+        let may = verifications.take(now.at, &VERIFICATIONS, 1);
+        if known {
+            // Who lost its place asks for it so; but each time may be a letter to another shard.
+            if may {
+                self.list(now, session);
+            }
+            return Ok(());
+        }
+        if !may {
             return Err(Code::RateLimited);
         }
         let peer_id = identity::verify(binding, &key, now.unix_s()).map_err(|refused| {
