@@ -18,6 +18,7 @@ mod ids;
 mod kind;
 mod layout;
 pub mod record;
+pub mod storage;
 
 pub use frame::{Frame, Frames, Reason, Stop};
 pub use header::{Epoch, FileHeader, FileKind, HeaderError, Shard};
