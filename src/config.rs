@@ -236,6 +236,7 @@ mod tests {
                 ["127.0.0.1:0".to_owned()].into_iter().chain(off).collect()
             }
             Kind::Cpus => vec!["auto".into(), "0-3,8".into()],
+            Kind::Directory => vec!["auto".into(), "off".into(), "/a/b".into()],
         }
     }
 

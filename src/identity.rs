@@ -5,6 +5,8 @@
 //! Nothing here touches a file or a clock: the caller hands in text, seconds and
 //! randomness.
 
+pub mod known;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -139,7 +141,26 @@ impl Refused {
 
 /// Who speaks through `session_key`, if `binding` says so validly at `unix_s`
 /// (both ends of its validity included). Checks the cheapest first.
+///
+/// # Errors
+/// The first check that fails.
 pub fn verify(
+    binding: &IdentityBinding,
+    session_key: &WgKey,
+    unix_s: u64,
+) -> Result<PeerId, Refused> {
+    let peer_id = applies(binding, session_key, unix_s)?;
+    let signed = signed_bytes(session_key, binding.not_before_unix_s, binding.not_after_unix_s);
+    signing::verify(&binding.ed25519_public, &signed, &binding.signature)
+        .map_err(|_| Refused::BadSignature)?;
+    Ok(peer_id)
+}
+
+/// The same for a binding whose signature was verified before.
+///
+/// # Errors
+/// The first check that fails.
+pub fn applies(
     binding: &IdentityBinding,
     session_key: &WgKey,
     unix_s: u64,
@@ -153,9 +174,6 @@ pub fn verify(
     if unix_s > binding.not_after_unix_s {
         return Err(Refused::Expired);
     }
-    let signed = signed_bytes(session_key, binding.not_before_unix_s, binding.not_after_unix_s);
-    signing::verify(&binding.ed25519_public, &signed, &binding.signature)
-        .map_err(|_| Refused::BadSignature)?;
     Ok(PeerId::of_public(&binding.ed25519_public))
 }
 

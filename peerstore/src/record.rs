@@ -173,6 +173,8 @@ layout! {
         pub not_before_unix_s: u64,
         /// It holds until then.
         pub not_after_unix_s: u64,
+        /// What it was signed with: another one over the same is not known to be good.
+        pub signature: [u8; 64],
     }
 
     /// A peer and how it is reached. What changes with every datagram is in [`Score`], so that

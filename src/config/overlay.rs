@@ -23,7 +23,7 @@ pub(super) fn records(values: &Values) -> RecordsConfig {
     table.providers.total.entries = values.size(Name::OverlayProvidersMax);
     table.providers.total.bytes = values.size(Name::OverlayProvidersMax) * PROVIDER_BYTES;
     let stamp_bits = super::settings::narrow(values, Name::StampBits);
-    RecordsConfig { table, record_bytes_max, stamp_bits }
+    RecordsConfig { table, record_bytes_max, stamp_bits, ..RecordsConfig::default() }
 }
 
 /// Bytes of a provider that keep its share of the space.

@@ -29,6 +29,7 @@ mod providers;
 mod tests;
 mod values;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bucket::Keyed;
@@ -85,8 +86,8 @@ impl Default for Config {
 }
 
 /// A value, as it is offered.
-#[derive(Clone, Copy, Debug)]
-pub struct Offer<'a> {
+#[derive(Clone, Debug)]
+pub struct Offer {
     /// Where it belongs.
     pub key: Key,
     /// Whom it counts against.
@@ -95,13 +96,13 @@ pub struct Offer<'a> {
     pub version: Version,
     /// How long it is to be kept, from now on.
     pub ttl: Duration,
-    /// The `Record` message in wire form.
-    pub encoded: &'a [u8],
+    /// The `Record` message in wire form. It is kept as it is, not copied.
+    pub encoded: Arc<[u8]>,
 }
 
 /// A provider, as it announces itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Announcement<'a> {
+#[derive(Clone, Debug)]
+pub struct Announcement {
     /// What it provides.
     pub key: Key,
     /// Who it is, and whom it counts against.
@@ -112,15 +113,15 @@ pub struct Announcement<'a> {
     pub sequence: u64,
     /// How long it is to be kept, from now on.
     pub ttl: Duration,
-    /// The `Provider` message in wire form.
-    pub encoded: &'a [u8],
+    /// The `Provider` message in wire form. It is kept as it is, not copied.
+    pub encoded: Arc<[u8]>,
 }
 
 /// What there is under a key.
 #[derive(Clone, Debug)]
 pub struct Found<'r> {
     /// The `Record` message, unless it is a tombstone.
-    pub value: Option<&'r [u8]>,
+    pub value: Option<&'r Arc<[u8]>>,
     /// The `Provider` messages, the one that came or was renewed last first.
     pub providers: Listed<'r>,
 }
@@ -155,6 +156,20 @@ pub struct KeptProvider<'r> {
     pub expires: Moment,
     /// The `Provider` message in wire form.
     pub encoded: &'r [u8],
+}
+
+impl<'r> KeptValue<'r> {
+    fn new(key: Key, value: Value<'r>) -> Self {
+        let Value { payer, version, expires, encoded } = value;
+        Self { key, payer, version, expires, encoded }
+    }
+}
+
+impl<'r> KeptProvider<'r> {
+    fn new(key: Key, provider: Provider<'r>) -> Self {
+        let Provider { peer, network, sequence, expires, encoded } = provider;
+        Self { key, peer, network, sequence, expires, encoded }
+    }
 }
 
 /// How long is left until a second of the wall clock; zero if it has begun.
@@ -192,9 +207,9 @@ impl Records {
     ///
     /// A signed value takes the place of one without owner: the same digest names both, if what is
     /// hashed as value was made to look like an owner with a salt, and then only the owner's counts.
-    pub fn store(&mut self, now: Moment, offer: &Offer<'_>) -> Outcome {
+    pub fn store(&mut self, now: Moment, offer: &Offer) -> Outcome {
         self.values.sweep(now);
-        let Offer { key, payer, version, ttl, encoded } = *offer;
+        let Offer { key, payer, version, ttl, ref encoded } = *offer;
         let expires = now + ttl.min(self.ttl_max);
         self.values.store(now, &key, &Value { payer, version, expires, encoded })
     }
@@ -204,17 +219,39 @@ impl Records {
     ///
     /// When the key has enough of them, one goes as if this one was in already: of the network that
     /// is present most, the one that expires first, which may be this one.
-    pub fn announce(&mut self, now: Moment, offer: &Announcement<'_>) -> Outcome {
+    pub fn announce(&mut self, now: Moment, offer: &Announcement) -> Outcome {
         self.providers.sweep(now);
-        let Announcement { key, peer, network, sequence, ttl, encoded } = *offer;
+        let Announcement { key, peer, network, sequence, ttl, ref encoded } = *offer;
         let expires = now + ttl.min(self.ttl_max);
         let provider = Provider { peer, network, sequence, expires, encoded };
         self.providers.announce(now, &key, &provider)
     }
 
+    /// Keeps a provider that was kept before, unless the key has enough of them: nobody goes for it.
+    pub fn put_back(&mut self, now: Moment, offer: &Announcement) -> Outcome {
+        let full = self.providers.get(&offer.key, &offer.peer).is_none()
+            && self.providers.is_full(&offer.key);
+        if full { Outcome::Rejected(Why::KeyFull) } else { self.announce(now, offer) }
+    }
+
+    /// Takes out what a peer announced for a key. Returns whether there was something.
+    pub fn take_back(&mut self, key: &Key, peer: &PeerId) -> bool {
+        self.providers.remove(key, peer)
+    }
+
     /// What there is under a key.
     pub fn find(&self, now: Moment, key: &Key) -> Found<'_> {
         Found { value: self.values.find(now, key), providers: self.providers.find(now, key) }
+    }
+
+    /// The value of a key, tombstones too, for a log.
+    pub fn value(&self, key: &Key) -> Option<KeptValue<'_>> {
+        self.values.get(key).map(|value| KeptValue::new(*key, value))
+    }
+
+    /// What a peer announced for a key, for a log.
+    pub fn provider(&self, key: &Key, peer: &PeerId) -> Option<KeptProvider<'_>> {
+        self.providers.get(key, peer).map(|provider| KeptProvider::new(*key, provider))
     }
 
     /// Takes out what has expired, at most [`SWEEP_MAX`] of each kind. Returns how many; if there
@@ -241,17 +278,12 @@ impl Records {
     /// Every value whose number is at least `from`, with its number, ascending. A value keeps its
     /// number as long as it is kept, so a walk can be interrupted and misses nothing that stayed.
     pub fn values_from(&self, from: usize) -> impl Iterator<Item = (usize, KeptValue<'_>)> {
-        self.values.iter_from(from).map(|(at, &key, value)| {
-            let Value { payer, version, expires, encoded } = value;
-            (at, KeptValue { key, payer, version, expires, encoded })
-        })
+        self.values.iter_from(from).map(|(at, &key, value)| (at, KeptValue::new(key, value)))
     }
 
     /// The same for providers: one that is renewed keeps its number, one that is displaced leaves it to who comes.
     pub fn providers_from(&self, from: usize) -> impl Iterator<Item = (usize, KeptProvider<'_>)> {
-        self.providers.iter_from(from).map(|(at, &key, provider)| {
-            let Provider { peer, network, sequence, expires, encoded } = provider;
-            (at, KeptProvider { key, peer, network, sequence, expires, encoded })
-        })
+        let all = self.providers.iter_from(from);
+        all.map(|(at, &key, provider)| (at, KeptProvider::new(key, provider)))
     }
 }

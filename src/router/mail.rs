@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::drops::Drop;
-use crate::ids::{HomeRef, Key, PeerId, SessionRef};
+use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::limits;
 use crate::net::{Outlet, Path, Prefix, Scope};
 use crate::overlay::{Entry, Snapshot};
@@ -18,8 +18,8 @@ use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
 use crate::wire::Class;
 
 use super::Router;
-use super::records::{Asker, Write, Written};
-use super::values::Answer;
+use super::records::Write;
+use super::values::Lookup;
 
 /// One message from shard to shard. The payload that some have travels beside it.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ pub enum Mail {
     Unasked(PeerId),
     /// A write that was checked, of a key that the receiver owns.
     Write(Box<Write>),
-    /// What became of one.
-    Written(Asker, Written),
-    /// A lookup of a key that the receiver owns, and how many providers are wanted.
-    Find(Asker, Key, usize),
-    /// What it found.
-    Found(Box<Answer>),
+    /// It, with what became of it.
+    Written(Box<Write>),
+    /// A lookup of a key that the receiver owns.
+    Find(Box<Lookup>),
+    /// It, with what was found.
+    Found(Box<Lookup>),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
     /// The sender lost all it had and begins anew, or what it said got lost: forget it, and tell it
@@ -75,8 +75,8 @@ impl Mail {
             Self::Datagram(_)
             | Self::Initiation(_)
             | Self::Write(_)
-            | Self::Written(..)
-            | Self::Find(..)
+            | Self::Written(_)
+            | Self::Find(_)
             | Self::Found(_) => Class::Coordination,
             Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
@@ -97,8 +97,8 @@ impl Mail {
             Self::Datagram(_)
             | Self::Initiation(_)
             | Self::Write(_)
-            | Self::Written(..)
-            | Self::Find(..)
+            | Self::Written(_)
+            | Self::Find(_)
             | Self::Found(_)
             | Self::List { .. }
             | Self::Answered(_)
@@ -225,16 +225,19 @@ impl<T: Tunnel> Router<T> {
                 }
             }
             Mail::Unasked(id) => self.table.unasked(&id),
-            Mail::Write(write) => {
-                let written = self.keep(now, &write);
-                self.tray.post(from, Mail::Written(write.asker, written), &[]);
+            Mail::Write(mut write) => {
+                write.written = self.keep(now, &mut write);
+                self.conclude_for(now, from, write);
             }
-            Mail::Written(asker, written) => self.written(now, &asker, written),
-            Mail::Find(asker, key, wanted) => {
-                let answer = self.look_up(now, asker, key, wanted);
-                self.tray.post(from, Mail::Found(Box::new(answer)), &[]);
+            Mail::Written(write) => {
+                self.written(now, &write.asker, write.written);
+                self.letters.put_write(write);
             }
-            Mail::Found(answer) => self.answer_value(now, &answer),
+            Mail::Find(mut lookup) => {
+                self.look_up(now, &mut lookup);
+                self.tray.post(from, Mail::Found(lookup), &[]);
+            }
+            Mail::Found(lookup) => self.answer_value(now, lookup),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
             Mail::Restarted => self.begin_again_with(now, from),
         }

@@ -8,7 +8,9 @@
 //! 2. [`Router::poll`] for what time alone brings about,
 //! 3. [`Router::transmit`] for what is to be sent,
 //! 4. [`Router::take_mail`] for what other shards are to know, whose own
-//!    mail comes by [`Router::deliver`].
+//!    mail comes by [`Router::deliver`],
+//! 5. [`Router::take_changes`] for what the store is to know, which says how
+//!    far it is by [`Router::stored`].
 //!
 //! Frames leave their queues only while the outlet has room. Without it, receiving stops before
 //! a control answer would find no place: what is left of the slot is given back.
@@ -16,11 +18,14 @@
 //! Whatever a peer sends ends as an answer or as a counter.
 
 mod dispatch;
+mod journal;
+mod letters;
 mod mail;
 mod negotiate;
 mod overlay;
 mod peers;
 mod records;
+mod restore;
 mod send;
 mod sharing;
 mod values;
@@ -38,6 +43,7 @@ use crate::counters::Counters;
 use crate::drops::Drop;
 use crate::egress::{self, Egress};
 use crate::identity::Identity;
+use crate::identity::known::Known;
 use crate::ids::SessionRef;
 use crate::limits;
 use crate::net::{Datagram, Outlet, Path, Prefix};
@@ -51,10 +57,13 @@ use crate::wheel::Wheel;
 use crate::wire::body::{IdentityBinding, Stamp};
 use crate::wire::{Class, Header, Kind};
 
+use journal::Journal;
+use letters::Letters;
 use mail::Tray;
 use peers::Peers;
 use send::Outbox;
 
+pub use journal::{Cursor, Keeping};
 pub use mail::Mail;
 
 /// Settings of a router, validated and in the units the loop uses.
@@ -85,6 +94,8 @@ pub struct RecordsConfig {
     pub record_bytes_max: usize,
     /// Leading zero bits of the stamp that a write takes; 0 asks for none (`stamp/bits`).
     pub stamp_bits: u32,
+    /// What is done to keep it beyond the process (`peerstore/*`).
+    pub keeping: Keeping,
 }
 
 /// Stamps that a shard remembers of each minute: a thousand writes a second.
@@ -99,7 +110,8 @@ impl RecordsConfig {
 impl Default for RecordsConfig {
     fn default() -> Self {
         let table = kept::Config::default();
-        Self { table, record_bytes_max: table.values.entry_bytes_max, stamp_bits: 12 }
+        let record_bytes_max = table.values.entry_bytes_max;
+        Self { table, record_bytes_max, stamp_bits: 12, keeping: Keeping::default() }
     }
 }
 
@@ -112,6 +124,8 @@ pub struct Router<T: Tunnel> {
     identity: Arc<Identity>,
     /// Our binding as it is told; signed when first asked for and again before it ends.
     own_binding: Option<IdentityBinding>,
+    /// Bindings of others that need not be checked again.
+    known: Known,
     sessions: Sessions<T>,
     peers: Peers,
     /// Who is listed, of those whose ids this shard owns.
@@ -127,8 +141,13 @@ pub struct Router<T: Tunnel> {
     stamps: Stamps,
     /// Records that come in chunks, with the stamp on the first.
     reassembly: Reassembly<SessionRef, Stamp>,
-    /// What was signed, put together; grows to the largest record.
+    /// A record that came in chunks; grows to the largest one.
+    whole: Vec<u8>,
+    /// What was signed, or is to be kept, put together; grows likewise.
     signed: Vec<u8>,
+    /// What is noted for the store.
+    journal: Journal,
+    letters: Letters,
     /// Shards to be told again who is here, and the next slot to look at.
     telling: VecDeque<(u16, u32)>,
     tray: Tray,
@@ -204,7 +223,7 @@ impl<T: Tunnel> Router<T> {
         let kept = Sessions::<T>::bytes(&config.tunnel) + Table::bytes(&config.table);
         let records = Records::bytes(&config.records.table) + Stamps::bytes(STAMPS_A_MINUTE);
         let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
-        let kept = kept + records + whole;
+        let kept = kept + records + whole + Known::bytes(sessions);
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -233,7 +252,11 @@ impl<T: Tunnel> Router<T> {
             network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
+            whole: Vec::new(),
             signed: Vec::new(),
+            journal: Journal::new(config.records.keeping),
+            letters: Letters::default(),
+            known: Known::new(sessions.capacity(), keyed()),
             telling: VecDeque::with_capacity(partition.shards().into()),
             tray: Tray::new(partition.shards()),
             lost: (ShardSet::default(), Moment::NEVER),
@@ -368,12 +391,13 @@ impl<T: Tunnel> Router<T> {
         self.scratch = scratch;
         self.poll_overlay(now);
         self.poll_sharing(now);
+        self.poll_journal(now);
         self.transmit(now, outlet);
     }
 
     /// When [`poll`](Self::poll) has something to do next.
     pub fn next_deadline(&self) -> Moment {
-        self.sessions.next_deadline().min(self.overlay_deadline())
+        self.sessions.next_deadline().min(self.overlay_deadline()).min(self.journal_deadline())
     }
 
     /// Tells every peer that asks how busy the shard is.

@@ -9,6 +9,7 @@ use crate::tunnel::Tunnel;
 use crate::wire::body::{Capabilities, IdentityBinding, NegotiateReq, NegotiateResp, feature};
 use crate::wire::{Code, Kind, multiaddr};
 
+use super::journal::Note;
 use super::peers::Bound;
 use super::{Request, Router};
 
@@ -85,10 +86,14 @@ impl<T: Tunnel> Router<T> {
         if !may {
             return Err(Code::RateLimited);
         }
-        let peer_id = identity::verify(binding, &key, now.unix_s()).map_err(|refused| {
+        let check = if self.known.has(binding) { identity::applies } else { identity::verify };
+        let peer_id = check(binding, &key, now.unix_s()).map_err(|refused| {
             self.outbox.counters.binding_refused(refused);
             Code::Unauthorized
         })?;
+        if self.known.remember(*binding) {
+            self.journal.note(Note::Binding(*binding));
+        }
         self.identity_ended(session);
         self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
         self.await_end(now, session.slot, binding.not_after_unix_s);

@@ -8,20 +8,23 @@
 //! session's shard answers. A lookup goes the same way; the closer peers of its answer are those
 //! that the session's shard knows of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::stamps;
 use crate::bucket::{BucketTable, Keyed, Rate, TokenBucket};
 use crate::ids::{Key, PeerId, SessionRef};
+use crate::limits::PROVIDER_BYTES_MAX;
 use crate::net::{Prefix, Scope};
 use crate::overlay::reassembly::{self, Place, Slice, Taken};
 use crate::overlay::records::{Announcement, Offer, Outcome, Payer, Version, left};
 use crate::signing::{self, stamp};
 use crate::time::Now;
 use crate::tunnel::{Session, Tunnel};
-use crate::wire::body::{AnnounceProviderReq, Record, Stamp, StoreReq, Writer};
+use crate::wire::body::{AnnounceProviderReq, Overflow, Record, Stamp, StoreReq, Writer};
 use crate::wire::{Class, Code, Header, Kind};
 
+use super::journal::Note;
 use super::{Mail, Request, Router, Source};
 
 /// Writes of one session.
@@ -45,7 +48,7 @@ const WHOLE: Place = Place { stream: 0, more: false, index: 0, total: 0 };
 
 /// Whom to answer, once it is known what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub(super) struct Asker {
     /// Of the shard that is to answer.
     pub(super) session: SessionRef,
     pub(super) kind: Kind,
@@ -53,7 +56,8 @@ pub struct Asker {
     pub(super) class: Class,
 }
 
-/// A write that was checked, for the owner of its key.
+/// A write that was checked, for the owner of its key. To another shard it goes as a letter, which
+/// comes back with what became of it.
 #[derive(Debug)]
 pub struct Write {
     pub(super) asker: Asker,
@@ -64,11 +68,13 @@ pub struct Write {
     /// How long it is to be kept.
     ttl: Duration,
     what: What,
-    /// The `Record` or `Provider` message.
-    encoded: Box<[u8]>,
+    /// The `Record` or `Provider` message, if there is something to keep.
+    encoded: Option<Arc<[u8]>>,
+    /// On the way back.
+    pub(super) written: Written,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum What {
     /// Not what it says it is, and why: all that it does is to spend its stamp.
     Nothing(&'static str),
@@ -81,7 +87,7 @@ enum What {
 
 /// What became of a write, for who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub(super) enum Written {
     /// The records' word, and for how many seconds it is kept at most.
     Done(Outcome, u32),
     /// Its stamp does not pay for it.
@@ -90,6 +96,8 @@ pub enum Written {
     Refused(&'static str),
     /// Its chunks are not put together.
     Apart(reassembly::Why),
+    /// The store cannot take it now, or could not keep it.
+    Busy,
 }
 
 impl<T: Tunnel> Router<T> {
@@ -110,8 +118,11 @@ impl<T: Tunnel> Router<T> {
         let session = request.from.session;
         match self.reassembly.insert(now.at, session, correlation, &slice) {
             Taken::Whole { bytes, rider } => {
-                let record: Box<[u8]> = bytes.into();
+                let mut record = std::mem::take(&mut self.whole);
+                record.clear();
+                record.extend_from_slice(bytes);
                 self.store_record(now, request, &record, rider);
+                self.whole = record;
             }
             Taken::Kept | Taken::Ignored => {}
             // Remembered, lest the slices that follow begin a stream that never ends.
@@ -189,16 +200,12 @@ impl<T: Tunnel> Router<T> {
             None => Version::Immutable,
         };
         // Written anew: what others claim of it, and fields we do not know, are not passed on.
-        let mut canonical = vec![0; encoded.len()];
-        let mut writer = Writer::new(&mut canonical);
-        if record.write(&mut writer).is_err() {
+        let Some(encoded) = self.canonical(encoded.len(), |out| record.write(out)) else {
             return self.refuse(now, request, Code::Internal, 0);
-        }
-        let len = writer.len();
-        canonical.truncate(len);
-        let (key, encoded) = (record.key, canonical.into());
-        let what = What::Value(version);
-        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+        };
+        let (key, encoded) = (record.key, Some(encoded));
+        let (what, written) = (What::Value(version), Written::Busy);
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded, written });
     }
 
     pub(super) fn announce(&mut self, now: Now, request: &Request<'_>) {
@@ -229,16 +236,26 @@ impl<T: Tunnel> Router<T> {
         if let Some(why) = refused {
             return self.write_nothing(now, asker, asked.key, asked.stamp, payer, why);
         }
-        let mut encoded = vec![0; crate::limits::PROVIDER_BYTES_MAX];
-        let mut writer = Writer::new(&mut encoded);
-        if provider.write(&mut writer).is_err() {
+        let Some(encoded) = self.canonical(PROVIDER_BYTES_MAX, |out| provider.write(out)) else {
             return self.refuse(now, request, Code::Internal, 0);
-        }
-        let len = writer.len();
-        encoded.truncate(len);
+        };
         let what = What::Provider { peer: provider.peer_id, sequence: provider.sequence };
-        let (key, stamp, encoded) = (asked.key, asked.stamp, encoded.into());
-        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+        let (key, stamp, encoded, written) = (asked.key, asked.stamp, Some(encoded), Written::Busy);
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded, written });
+    }
+
+    /// What `write` makes of at most `bytes_max`: the bytes that are kept, the one allocation of a write.
+    fn canonical(
+        &mut self,
+        bytes_max: usize,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) -> Option<Arc<[u8]>> {
+        self.signed.clear();
+        self.signed.resize(bytes_max, 0);
+        let mut out = Writer::new(&mut self.signed);
+        write(&mut out).ok()?;
+        let len = out.len();
+        Some(Arc::from(&self.signed[..len]))
     }
 
     /// Whether a stamp pays for a write of `key`, as far as is known without its owner.
@@ -289,50 +306,73 @@ impl<T: Tunnel> Router<T> {
         payer: Payer,
         why: &'static str,
     ) {
-        let (ttl, what, encoded) = (Duration::ZERO, What::Nothing(why), Box::default());
-        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded });
+        let (ttl, what, encoded) = (Duration::ZERO, What::Nothing(why), None);
+        let written = Written::Busy;
+        self.write(now, Write { asker, key, stamp, payer, ttl, what, encoded, written });
     }
 
     /// Hands a write to the owner of its key.
-    fn write(&mut self, now: Now, write: Write) {
+    fn write(&mut self, now: Now, mut write: Write) {
         match self.partition.owner(&write.key.0) {
             owner if owner == self.shard => {
-                let written = self.keep(now, &write);
-                self.written(now, &write.asker, written);
+                let written = self.keep(now, &mut write);
+                self.conclude(now, write.asker, written);
             }
-            owner => self.tray.post(owner, Mail::Write(Box::new(write)), &[]),
+            owner => {
+                let letter = self.letters.write(write);
+                self.tray.post(owner, Mail::Write(letter), &[]);
+            }
         }
     }
 
     /// Keeps what this shard owns the key of.
-    pub(super) fn keep(&mut self, now: Now, write: &Write) -> Written {
-        let Write { key, stamp, payer, ttl, what, encoded, .. } = write;
-        let bits = self.config.records.stamp_bits;
-        if let Some(stamp) = stamp.filter(|_| bits > 0)
-            && let Err(refused) = self.stamps.spend(now, key, &stamp, bits)
-        {
-            return Written::Unpaid(refused);
+    pub(super) fn keep(&mut self, now: Now, write: &mut Write) -> Written {
+        let Write { key, stamp, payer, ttl, what, .. } = *write;
+        // Without the bytes there is nothing to keep, and nothing for the store.
+        let Some(encoded) = write.encoded.take() else {
+            return self.spend(now, &key, stamp).err().unwrap_or(match what {
+                What::Nothing(why) => Written::Refused(why),
+                What::Value(_) | What::Provider { .. } => Written::Busy,
+            });
+        };
+        if !self.journal.reserve(encoded.len()) {
+            return Written::Busy;
         }
-        let outcome = match *what {
+        if let Err(unpaid) = self.spend(now, &key, stamp) {
+            return unpaid;
+        }
+        let outcome = match what {
             What::Nothing(why) => return Written::Refused(why),
-            What::Value(version) => self
-                .records
-                .store(now.at, &Offer { key: *key, payer: *payer, version, ttl: *ttl, encoded }),
-            What::Provider { peer, sequence } => self.records.announce(
-                now.at,
-                &Announcement {
-                    key: *key,
-                    peer,
-                    network: payer.network,
-                    sequence,
-                    ttl: *ttl,
-                    encoded,
-                },
-            ),
+            What::Value(version) => {
+                self.records.store(now.at, &Offer { key, payer, version, ttl, encoded })
+            }
+            What::Provider { peer, sequence } => {
+                let network = payer.network;
+                let offer = Announcement { key, peer, network, sequence, ttl, encoded };
+                self.records.announce(now.at, &offer)
+            }
         };
         self.outbox.counters.written(outcome);
-        let ttl = (*ttl).min(self.config.records.table.ttl_max).as_secs();
+        if let Outcome::Displaced(peer) = outcome {
+            self.journal.note(Note::NoProvider(key, peer));
+        }
+        if matches!(outcome, Outcome::Stored | Outcome::Refreshed | Outcome::Displaced(_)) {
+            self.journal.note(match what {
+                What::Provider { peer, .. } => Note::Provider(key, peer),
+                What::Value(_) | What::Nothing(_) => Note::Value(key),
+            });
+        }
+        let ttl = ttl.min(self.config.records.table.ttl_max).as_secs();
         Written::Done(outcome, u32::try_from(ttl).unwrap_or(u32::MAX))
+    }
+
+    /// Spends the stamp of a write, if writes take one.
+    fn spend(&mut self, now: Now, key: &Key, stamp: Option<Stamp>) -> Result<(), Written> {
+        let bits = self.config.records.stamp_bits;
+        match stamp.filter(|_| bits > 0) {
+            Some(stamp) => self.stamps.spend(now, key, &stamp, bits).map_err(Written::Unpaid),
+            None => Ok(()),
+        }
     }
 }
 

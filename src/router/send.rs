@@ -19,6 +19,8 @@ const KIND_AT: usize = limits::SHIM_BYTES + 1;
 
 /// When to ask again for what a session may not have that often: signature checks.
 const RETRY_AFTER_MS: u32 = 250;
+/// When to ask again for what there is no room for now.
+const RETRY_BUSY_MS: u32 = 1000;
 
 /// Everything an answer needs on its way into the queues, apart from who asked.
 pub(super) struct Outbox {
@@ -106,7 +108,11 @@ impl<T: Tunnel> Router<T> {
 
     /// Answers `request` with ERROR.
     pub(super) fn refuse(&mut self, now: Now, request: &Request<'_>, code: Code, detail: u32) {
-        let retry_after_ms = if code == Code::RateLimited { RETRY_AFTER_MS } else { 0 };
+        let retry_after_ms = match code {
+            Code::RateLimited => RETRY_AFTER_MS,
+            Code::Busy => RETRY_BUSY_MS,
+            _ => 0,
+        };
         let error = Error { code, reason: code.label(), retry_after_ms, detail };
         self.outbox.counters.error_sent(code);
         self.answer(now, request, Kind::Error, |body| error.write(body));

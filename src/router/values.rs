@@ -1,6 +1,7 @@
 //! FIND_VALUE, and the answers to writes: what the owner of a key said, put into frames.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use rand_core::RngCore;
@@ -28,20 +29,22 @@ use super::{Mail, Request, Router};
 /// When a peer may try again what there is no room for now.
 const RETRY_FULL_MS: u32 = 60_000;
 
-/// What the owner of a key has under it, for who asked.
+/// A lookup on its way to the owner of its key, and what was found on the way back. To another
+/// shard it goes as a letter.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Lookup {
     pub(super) asker: Asker,
     key: Key,
-    found: Found,
+    /// Providers, if there is no value.
+    wanted: usize,
+    pub(super) found: Found,
 }
 
-/// Copies of the `Record` or the `Provider` messages.
-#[derive(Debug)]
-enum Found {
-    Nothing,
-    Record(Box<[u8]>),
-    Providers(Box<[Box<[u8]>]>),
+/// The `Record` message that is kept, or the `Provider` messages, if there are any.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    record: Option<Arc<[u8]>>,
+    providers: Vec<Arc<[u8]>>,
 }
 
 impl<T: Tunnel> Router<T> {
@@ -55,7 +58,7 @@ impl<T: Tunnel> Router<T> {
             (Written::Unpaid(_), Some(done)) => done,
             (written, _) => written,
         };
-        if known.is_none() && !matches!(written, Written::Unpaid(_)) {
+        if known.is_none() && !matches!(written, Written::Unpaid(_) | Written::Busy) {
             self.remember_write(now, asker, written);
         }
         let (code, reason, ttl_s) = match written {
@@ -70,7 +73,7 @@ impl<T: Tunnel> Router<T> {
                 return self.refuse(now, &request, Code::Invalid, 0);
             }
             Written::Apart(reassembly::Why::TooLarge) => return self.too_large(now, &request),
-            Written::Apart(reassembly::Why::Busy) => {
+            Written::Busy | Written::Apart(reassembly::Why::Busy) => {
                 return self.refuse(now, &request, Code::Busy, 0);
             }
             Written::Refused(why) => {
@@ -84,7 +87,11 @@ impl<T: Tunnel> Router<T> {
         };
         let retry_after_ms = match written {
             Written::Done(Outcome::Rejected(why), _) if why.passes() => RETRY_FULL_MS,
-            Written::Done(..) | Written::Refused(_) | Written::Unpaid(_) | Written::Apart(_) => 0,
+            Written::Done(..)
+            | Written::Refused(_)
+            | Written::Unpaid(_)
+            | Written::Apart(_)
+            | Written::Busy => 0,
         };
         if asker.kind == Kind::StoreReq {
             let answer = StoreResp { code, reason, retry_after_ms };
@@ -100,27 +107,29 @@ impl<T: Tunnel> Router<T> {
         let Ok(asked) = FindValueReq::read(request.body) else {
             return self.refuse(now, request, Code::Invalid, 0);
         };
-        let (asker, wanted) = (asker(request), asked.wanted());
+        let mut lookup = self.letters.lookup(Lookup {
+            asker: asker(request),
+            key: asked.key,
+            wanted: asked.wanted(),
+            found: Found::default(),
+        });
         match self.partition.owner(&asked.key.0) {
             owner if owner == self.shard => {
-                let answer = self.look_up(now, asker, asked.key, wanted);
-                self.answer_value(now, &answer);
+                self.look_up(now, &mut lookup);
+                self.answer_value(now, lookup);
             }
-            owner => self.tray.post(owner, Mail::Find(asker, asked.key, wanted), &[]),
+            owner => self.tray.post(owner, Mail::Find(lookup), &[]),
         }
     }
 
-    /// What this shard, which owns it, has under `key`.
-    pub(super) fn look_up(&self, now: Now, asker: Asker, key: Key, wanted: usize) -> Answer {
-        let found = self.records.find(now.at, &key);
-        let found = match found.value {
-            Some(record) => Found::Record(record.into()),
-            None => {
-                let providers: Box<[_]> = found.providers.take(wanted).map(Box::from).collect();
-                if providers.is_empty() { Found::Nothing } else { Found::Providers(providers) }
-            }
-        };
-        Answer { asker, key, found }
+    /// Finds what this shard, which owns it, has under the key.
+    pub(super) fn look_up(&self, now: Now, lookup: &mut Lookup) {
+        let there = self.records.find(now.at, &lookup.key);
+        let found = &mut lookup.found;
+        found.record = there.value.map(Arc::clone);
+        if found.record.is_none() {
+            found.providers.extend(there.providers.take(lookup.wanted).map(Arc::clone));
+        }
     }
 }
 
@@ -130,7 +139,13 @@ type Parts = ArrayVec<Range<usize>, CHUNKS_MAX>;
 impl<T: Tunnel> Router<T> {
     /// Answers a lookup: one frame, or as many chunks as it takes if the peer agreed to chunks. The
     /// last one names closer peers in the room that it has left.
-    pub(super) fn answer_value(&mut self, now: Now, answer: &Answer) {
+    pub(super) fn answer_value(&mut self, now: Now, mut lookup: Box<Lookup>) {
+        self.answer_lookup(now, &lookup);
+        lookup.found.clear();
+        self.letters.put_lookup(lookup);
+    }
+
+    fn answer_lookup(&mut self, now: Now, answer: &Lookup) {
         let Some(request) = self.request_of(&answer.asker) else { return };
         let peer = self.peers.at(request.from.session);
         let limit = peer.plaintext_limit();
@@ -171,11 +186,21 @@ impl<T: Tunnel> Router<T> {
 }
 
 impl Found {
+    /// Forgets what was found, and keeps the room for it.
+    fn clear(&mut self) {
+        self.record = None;
+        self.providers.clear();
+    }
+
+    fn providers(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.providers.iter().map(|one| &**one)
+    }
+
     fn write(&self, part: Range<usize>, out: &mut RespWriter<'_, '_>) -> Result<(), Overflow> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Record(record) => out.record(&record[part]),
-            Self::Providers(all) => out.providers(all[part].iter().map(|one| &**one)),
+        match &self.record {
+            Some(record) => out.record(&record[part]),
+            None if part.is_empty() => Ok(()),
+            None => out.providers(self.providers[part].iter().map(|one| &**one)),
         }
     }
 }
@@ -183,22 +208,22 @@ impl Found {
 /// Which part goes into which frame, and the bytes that the last one has left. `None` if a record
 /// does not fit what the peer takes.
 fn plan(found: &Found, room: usize, chunked: bool) -> Option<(Parts, usize)> {
-    let planned = match found {
-        Found::Nothing => return Some((std::iter::once(0..0).collect(), room)),
-        Found::Record(record) => Chunks::of_record(record.len(), 0, room),
-        Found::Providers(all) => Chunks::of_providers(all.iter().map(|one| &**one), room),
+    let planned = match &found.record {
+        Some(record) => Chunks::of_record(record.len(), 0, room),
+        None if found.providers.is_empty() => {
+            return Some((std::iter::once(0..0).collect(), room));
+        }
+        None => Chunks::of_providers(found.providers(), room),
     };
     match planned {
         Ok(chunks) if chunked || chunks.len() == 1 => {
             Some((chunks.iter().collect(), chunks.left()))
         }
-        Ok(_) | Err(Overflow) => match found {
-            Found::Nothing | Found::Record(_) => None,
-            Found::Providers(all) => {
-                let fit = fitting_providers(all.iter().map(|one| &**one), room);
-                Some((std::iter::once(0..fit).collect(), 0))
-            }
-        },
+        Ok(_) | Err(Overflow) if found.record.is_some() => None,
+        Ok(_) | Err(Overflow) => {
+            let fit = fitting_providers(found.providers(), room);
+            Some((std::iter::once(0..fit).collect(), 0))
+        }
     }
 }
 

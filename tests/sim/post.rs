@@ -47,8 +47,8 @@ impl Letter {
             Mail::List { .. }
             | Mail::Seen(..)
             | Mail::Write(_)
-            | Mail::Written(..)
-            | Mail::Find(..)
+            | Mail::Written(_)
+            | Mail::Find(_)
             | Mail::Found(_)
             | Mail::Unlisted(_)
             | Mail::Answered(_)

@@ -234,8 +234,8 @@ impl Shard {
             Mail::List { .. }
             | Mail::Seen(..)
             | Mail::Write(_)
-            | Mail::Written(..)
-            | Mail::Find(..)
+            | Mail::Written(_)
+            | Mail::Find(_)
             | Mail::Found(_)
             | Mail::Unlisted(_)
             | Mail::Answered(_)
@@ -261,7 +261,7 @@ impl Shard {
         self.router.take_mail(now, |to, mail, payload| {
             handed.forwarded += u64::from(matches!(mail, Mail::Datagram(_)));
             handed.moved += u64::from(matches!(mail, Mail::Initiation(_)));
-            handed.lookups += u64::from(matches!(mail, Mail::Find(..) | Mail::Write(_)));
+            handed.lookups += u64::from(matches!(mail, Mail::Find(_) | Mail::Write(_)));
             letters.push(Letter { from, to, mail, payload: payload.to_vec() });
         });
         letters

@@ -233,7 +233,7 @@ impl Peer {
         Some(self.seal(answer, |body| pong.write(body)))
     }
 
-    fn frame(&mut self, datagram: &[u8]) -> (Header, Vec<u8>) {
+    pub(crate) fn frame(&mut self, datagram: &[u8]) -> (Header, Vec<u8>) {
         let mut out = [0; 2048];
         match self.tunn.decapsulate(None, datagram, &mut out) {
             TunnResult::WriteToTunnelV4(plaintext, _) => {

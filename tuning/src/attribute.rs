@@ -90,6 +90,8 @@ pub enum Kind {
     },
     /// A list of CPUs such as `0-3,8`, or `auto`.
     Cpus,
+    /// An absolute path of a directory, `auto` or `off`.
+    Directory,
 }
 
 /// When a change takes effect.
@@ -160,6 +162,7 @@ impl fmt::Display for Kind {
                 f.write_str(if off { ", or off" } else { "" })
             }
             Self::Cpus => f.write_str("CPU numbers such as 0-3,8, or auto"),
+            Self::Directory => f.write_str("an absolute path, auto or off"),
         }
     }
 }

@@ -28,4 +28,4 @@ pub use error::{Error, Problem, Source};
 pub use registry::{ATTRIBUTES, Name};
 pub use table::{markdown, text};
 pub use value::Value;
-pub use values::{Difference, Layers, Values};
+pub use values::{Difference, Directory, Layers, Values};

@@ -64,7 +64,7 @@ const fn or_auto(kind: Kind) -> Kind {
 const fn with_word(kind: Kind, word: Word) -> Kind {
     match kind {
         Kind::Number { scale, min, max, .. } => Kind::Number { scale, min, max, word: Some(word) },
-        Kind::Flag | Kind::Choice(_) | Kind::Address { .. } | Kind::Cpus => {
+        Kind::Flag | Kind::Choice(_) | Kind::Address { .. } | Kind::Cpus | Kind::Directory => {
             panic!("only numbers have a word in their place")
         }
     }
@@ -204,6 +204,21 @@ attributes! {
         "Bytes of them.";
     OverlayProvidersMax "overlay/providers_max" number(1, 1 << 24), "65536", Restart,
         "Providers that a shard keeps.";
+
+    StoreDirectory "peerstore/dir" Kind::Directory, "auto", Restart,
+        "Directory of the store of peers and records; auto is the system's place for it, or memory alone if that cannot be written; off is memory alone.";
+    StoreDurability "peerstore/durability" Kind::Choice(&["async", "group", "strict"]), "group", Restart,
+        "When what is stored is safe: async leaves it to the kernel, group syncs now and then, strict answers STORE and ANNOUNCE_PROVIDER only when it is on the disk.";
+    StoreSync "peerstore/sync_ms" millis(1, 60_000), "100", Restart,
+        "Longest time between two syncs while there is something new; durability = group only.";
+    StoreBatchBytes "peerstore/batch_bytes" bytes(64 << 10, 64 << 20), "4M", Restart,
+        "Most bytes that one write, and one sync, is about; also what waits for the disk.";
+    StoreBatchTime "peerstore/batch_ms" millis(1, 10_000), "50", Restart,
+        "Time that changes are gathered before they are written; strict does not wait.";
+    StoreCompactLog "peerstore/compact_log_bytes" bytes(1 << 20, 1 << 36), "64M", Restart,
+        "Size of the log above which it is replaced by a snapshot of what is left.";
+    StoreCompactDead "peerstore/compact_dead_percent" number(1, 100), "50", Restart,
+        "Share of log and snapshot that is no longer of use, above which the same is done.";
 
     StampBits "stamp/bits" number(0, 22), "12", Restart,
         "Work that storing a value or announcing a provider costs: leading zero bits; 0 is none.";

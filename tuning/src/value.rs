@@ -5,6 +5,7 @@
 //! `auto [io_uring] mmsg`. What is printed can be read back.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use crate::attribute::{Attribute, Kind, Scale, Word};
 use crate::error::Problem;
@@ -25,10 +26,12 @@ pub enum Value {
     Choice(&'static str),
     /// An address.
     Address(SocketAddr),
-    /// `off` in place of an address.
+    /// `off` in place of an address or a directory.
     Off,
     /// CPU numbers, ascending.
     Cpus(Vec<u16>),
+    /// An absolute path.
+    Directory(PathBuf),
 }
 
 impl Attribute {
@@ -61,6 +64,15 @@ impl Attribute {
             Kind::Address { .. } => text.parse().map(Value::Address).map_err(|_| Problem::Syntax),
             Kind::Cpus if text == Word::Auto.label() => Ok(Value::Word(Word::Auto)),
             Kind::Cpus => cpus(text).map(Value::Cpus),
+            Kind::Directory => match text {
+                "auto" => Ok(Value::Word(Word::Auto)),
+                "off" => Ok(Value::Off),
+                // One line: it is printed as one.
+                path if Path::new(path).is_absolute() && !path.contains(char::is_control) => {
+                    Ok(Value::Directory(path.into()))
+                }
+                _ => Err(Problem::Syntax),
+            },
         }
     }
 
@@ -84,6 +96,7 @@ impl std::fmt::Display for Value {
             Self::Address(address) => write!(f, "{address}"),
             Self::Off => f.write_str("off"),
             Self::Cpus(list) => f.write_str(&ranges(list)),
+            Self::Directory(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -258,6 +271,17 @@ mod tests {
         assert_eq!(parsed(Kind::Address { off: true }, "off"), Ok("off".into()));
     }
 
+    #[test]
+    fn directories_are_absolute_or_a_word() {
+        let parsed = |text| parsed(Kind::Directory, text);
+        assert_eq!(parsed("/var/lib/a b"), Ok("/var/lib/a b".into()));
+        assert_eq!(parsed("auto\n"), Ok("auto".into()));
+        assert_eq!(parsed("off"), Ok("off".into()));
+        for wrong in ["", "var/lib", "./a", "~/a", "/a\nb"] {
+            assert_eq!(parsed(wrong), Err(Problem::Syntax), "{wrong:?}");
+        }
+    }
+
     fn value_of(kind: Kind) -> BoxedStrategy<Value> {
         match kind {
             Kind::Number { min, max, word, .. } => {
@@ -271,6 +295,9 @@ mod tests {
             Kind::Choice(words) => proptest::sample::select(words).prop_map(Value::Choice).boxed(),
             Kind::Address { .. } => {
                 any::<(IpAddr, u16)>().prop_map(|parts| Value::Address(parts.into())).boxed()
+            }
+            Kind::Directory => {
+                "(/[a-z .]{0,8}[a-z]){1,4}".prop_map(|path| Value::Directory(path.into())).boxed()
             }
             Kind::Cpus => proptest::collection::btree_set(0..CPUS_MAX, 1..40)
                 .prop_map(|set| Value::Cpus(set.into_iter().collect()))

@@ -185,6 +185,27 @@ impl Values {
         let Value::Cpus(list) = self.value(name) else { mistyped(name) };
         Some(list)
     }
+
+    /// Where a directory is to be.
+    pub fn directory(&self, name: Name) -> Directory<'_> {
+        match self.value(name) {
+            Value::Off => Directory::Off,
+            Value::Word(Word::Auto) => Directory::Auto,
+            Value::Directory(path) => Directory::At(path),
+            _ => mistyped(name),
+        }
+    }
+}
+
+/// The value of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directory<'a> {
+    /// Nowhere.
+    Off,
+    /// Where the router thinks best.
+    Auto,
+    /// There.
+    At(&'a Path),
 }
 
 impl fmt::Debug for Values {

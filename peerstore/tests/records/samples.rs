@@ -49,6 +49,7 @@ pub(crate) fn every_shape(len: usize) -> Vec<Record<'static>> {
             signing: SigningKey([0xA4; 32]),
             not_before_unix_s: 2,
             not_after_unix_s: u64::MAX,
+            signature: [0xA5; 64],
         }),
         Record::Peer(Peer {
             host: HOST,
@@ -197,6 +198,7 @@ impl Drawn {
                 signing: SigningKey(third),
                 not_before_unix_s: now,
                 not_after_unix_s: later,
+                signature: [third[0]; 64],
             }),
             Kind::Peer => Record::Peer(Peer {
                 host,

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::iter::successors;
+use std::sync::Arc;
 
 use super::ledger::{Cost, Ledger, Limits, Payer, Share};
 use super::{Outcome, SWEEP_MAX, Why};
@@ -24,7 +25,7 @@ pub(super) struct Provider<'a> {
     pub(super) network: Option<Prefix>,
     pub(super) sequence: u64,
     pub(super) expires: Moment,
-    pub(super) encoded: &'a [u8],
+    pub(super) encoded: &'a Arc<[u8]>,
 }
 
 impl Provider<'_> {
@@ -39,7 +40,7 @@ struct Kept {
     network: Option<Prefix>,
     sequence: u64,
     expires: Moment,
-    encoded: Box<[u8]>,
+    encoded: Arc<[u8]>,
     newer: Option<Slot>,
     older: Option<Slot>,
 }
@@ -100,6 +101,24 @@ impl Providers {
     pub(super) fn find(&self, now: Moment, key: &Key) -> Listed<'_> {
         let next = self.topics.find(key).and_then(|topic| self.topics[topic].newest);
         Listed { now, providers: self, next }
+    }
+
+    /// What `peer` announced for `key`.
+    pub(super) fn get(&self, key: &Key, peer: &PeerId) -> Option<Provider<'_>> {
+        let topic = self.topics.find(key)?;
+        self.kept.find(&(topic, *peer)).map(|slot| self.provider(slot))
+    }
+
+    /// Whether a key has as many providers as it may have.
+    pub(super) fn is_full(&self, key: &Key) -> bool {
+        self.topics.find(key).is_some_and(|topic| self.topics[topic].len >= self.per_key)
+    }
+
+    /// Takes out what `peer` announced for `key`. Returns whether there was something.
+    pub(super) fn remove(&mut self, key: &Key, peer: &PeerId) -> bool {
+        let topic = self.topics.find(key);
+        let slot = topic.and_then(|topic| self.kept.find(&(topic, *peer)));
+        slot.map(|slot| self.take_out(slot)).is_some()
     }
 
     /// Takes out what has expired, a bounded number. Returns how many.
@@ -173,7 +192,8 @@ impl Providers {
         };
         let Topic { newest: older, len } = self.topics[topic];
         let Provider { peer, network, sequence, expires, encoded } = *offer;
-        let new = Kept { network, sequence, expires, encoded: encoded.into(), newer: None, older };
+        let encoded = Arc::clone(encoded);
+        let new = Kept { network, sequence, expires, encoded, newer: None, older };
         let slot = self.kept.insert((topic, peer), new);
         if let Some(older) = older {
             self.kept[older].newer = Some(slot);
@@ -241,9 +261,9 @@ pub struct Listed<'r> {
 }
 
 impl<'r> Iterator for Listed<'r> {
-    type Item = &'r [u8];
+    type Item = &'r Arc<[u8]>;
 
-    fn next(&mut self) -> Option<&'r [u8]> {
+    fn next(&mut self) -> Option<&'r Arc<[u8]>> {
         while let Some(slot) = self.next {
             let kept = &self.providers.kept[slot];
             self.next = kept.older;

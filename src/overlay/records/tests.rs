@@ -229,7 +229,7 @@ proptest! {
                 Op::Store { key: k, peer: p, network, version, ttl, len } => {
                     let payer = Payer { peer: p.map(peer), network: network.map(net) };
                     let (key, encoded) = (key(k), vec![k; len]);
-                    let offer = Offer { key, payer, version, ttl: secs(ttl), encoded: &encoded };
+                    let offer = Offer { key, payer, version, ttl: secs(ttl), encoded: encoded.clone().into() };
                     let outcome = records.store(now, &offer);
                     let expires = now + secs(ttl.min(25));
                     let item = Item { key, what: version, payer, expires, encoded };
@@ -239,7 +239,7 @@ proptest! {
                     let network = network.map(net);
                     let (key, encoded, id) = (key(k), vec![p; len], peer(p));
                     let outcome = records.announce(now, &Announcement {
-                        key, peer: id, network, sequence, ttl: secs(ttl), encoded: &encoded,
+                        key, peer: id, network, sequence, ttl: secs(ttl), encoded: encoded.clone().into(),
                     });
                     let (payer, expires) = (Payer { peer: Some(id), network }, now + secs(ttl.min(25)));
                     let item = Item { key, what: sequence, payer, expires, encoded };
@@ -264,10 +264,10 @@ proptest! {
                 let found = records.find(now, &key);
                 let value = values.items.iter().find(|item| item.key == key && item.expires > now);
                 let value = value.filter(|item| !matches!(item.what, Version::Signed { tombstone: true, .. }));
-                prop_assert_eq!(found.value, value.map(|item| item.encoded.as_slice()));
+                prop_assert_eq!(found.value.map(|value| &**value), value.map(|item| item.encoded.as_slice()));
                 let of_key = |item: &&Item<u64>| item.key == key && item.expires > now;
                 let listed: Vec<_> = providers.items.iter().filter(of_key).rev().map(|item| &item.encoded[..]).collect();
-                prop_assert_eq!(found.providers.collect::<Vec<_>>(), listed);
+                prop_assert_eq!(found.providers.map(|one| &**one).collect::<Vec<_>>(), listed);
             }
         }
         records.poll(now);
@@ -290,26 +290,33 @@ proptest! {
 }
 
 /// A value that peer `p` of its own network stores for a minute.
-fn offer(k: u8, p: u8, version: Version) -> Offer<'static> {
+fn offer(k: u8, p: u8, version: Version) -> Offer {
     let payer = Payer { peer: Some(peer(p)), network: Some(net(p)) };
-    Offer { key: key(k), payer, version, ttl: secs(60), encoded: &[7; 100] }
+    Offer { key: key(k), payer, version, ttl: secs(60), encoded: [7; 100].into() }
 }
 
-fn announcement(k: u8, p: u8, network: u8, ttl: u64) -> Announcement<'static> {
+fn announcement(k: u8, p: u8, network: u8, ttl: u64) -> Announcement {
     let (peer, network) = (peer(p), Some(net(network)));
-    Announcement { key: key(k), peer, network, sequence: 1, ttl: secs(ttl), encoded: &[7; 100] }
+    Announcement {
+        key: key(k),
+        peer,
+        network,
+        sequence: 1,
+        ttl: secs(ttl),
+        encoded: [7; 100].into(),
+    }
 }
 
 #[test]
 fn two_values_of_one_sequence_are_equivocation_and_the_first_stays() {
     let mut records = records(Config::default());
     assert_eq!(records.store(s(0), &offer(1, 1, signed(5, 1))), Outcome::Stored);
-    let other = Offer { encoded: b"other", ..offer(1, 1, signed(5, 2)) };
+    let other = Offer { encoded: b"other"[..].into(), ..offer(1, 1, signed(5, 2)) };
     assert_eq!(records.store(s(1), &other), Outcome::Equivocation);
     assert_eq!(records.store(s(1), &offer(1, 1, signed(4, 1))), Outcome::Stale);
     assert_eq!(records.store(s(0), &offer(1, 1, signed(5, 1))), Outcome::Unchanged);
     assert_eq!(records.store(s(1), &offer(1, 1, signed(5, 1))), Outcome::Refreshed);
-    assert_eq!(records.find(s(1), &key(1)).value, Some(&[7; 100][..]));
+    assert_eq!(records.find(s(1), &key(1)).value.map(|v| &**v), Some(&[7; 100][..]));
 }
 
 #[test]
@@ -346,7 +353,7 @@ fn who_keeps_a_value_alive_pays_for_it() {
     assert_eq!(records.store(s(1), &offer(2, 1, Version::Immutable)), Outcome::Stored);
     // Its share is used up now, and so it cannot take the other value back.
     assert_eq!(records.store(s(2), &offer(1, 1, Version::Immutable)), full);
-    assert_eq!(records.find(s(60), &key(1)).value, Some(&[7; 100][..]));
+    assert_eq!(records.find(s(60), &key(1)).value.map(|v| &**v), Some(&[7; 100][..]));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Values by key.
 
+use std::sync::Arc;
+
 use super::ledger::{Cost, Ledger, Limits, Payer, Share};
 use super::{Outcome, SWEEP_MAX, Why};
 use crate::bucket::Keyed;
@@ -32,7 +34,7 @@ pub(super) struct Value<'a> {
     pub(super) payer: Payer,
     pub(super) version: Version,
     pub(super) expires: Moment,
-    pub(super) encoded: &'a [u8],
+    pub(super) encoded: &'a Arc<[u8]>,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ struct Kept {
     payer: Payer,
     version: Version,
     expires: Moment,
-    encoded: Box<[u8]>,
+    encoded: Arc<[u8]>,
 }
 
 impl Kept {
@@ -105,7 +107,7 @@ impl Values {
         }
         self.ledger.charge(&cost);
         let Value { payer, version, expires, encoded } = *offer;
-        let new = Kept { payer, version, expires, encoded: encoded.into() };
+        let new = Kept { payer, version, expires, encoded: Arc::clone(encoded) };
         let slot = match known {
             Some(slot) => {
                 self.kept[slot] = new;
@@ -118,10 +120,15 @@ impl Values {
     }
 
     /// What is kept under `key`, unless it says that there is nothing.
-    pub(super) fn find(&self, now: Moment, key: &Key) -> Option<&[u8]> {
+    pub(super) fn find(&self, now: Moment, key: &Key) -> Option<&Arc<[u8]>> {
         let kept = &self.kept[self.kept.find(key)?];
         let tombstone = matches!(kept.version, Version::Signed { tombstone: true, .. });
-        (!tombstone && kept.expires > now).then_some(&*kept.encoded)
+        (!tombstone && kept.expires > now).then_some(&kept.encoded)
+    }
+
+    /// What is kept under `key`.
+    pub(super) fn get(&self, key: &Key) -> Option<Value<'_>> {
+        self.kept.find(key).map(|slot| self.kept[slot].value())
     }
 
     /// Takes out what has expired, a bounded number. Returns how many.
