@@ -46,7 +46,7 @@ fn frames_are_what_the_format_says() {
     let v6 = [6, 48, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let none = [0; 8];
     let layouts: [(u8, &[&[u8]]); 15] = [
-        (1, &[&host, &[0xA4; 32], &number(2), &[255; 8]]),
+        (1, &[&host, &[0xA4; 32], &number(2), &[255; 8], &[0xA5; 64]]),
         (2, &[&host, &number(1), &seen, &text]),
         (3, &[&host, &seen, &[0xFD, 0xFF, 0xFF, 0xFF]]),
         (4, &[&key, &number(7), &number(9), &text]),
