@@ -1,7 +1,7 @@
 //! What records are about: the type byte of a frame, and what may be said of a record by it alone.
 
 use crate::layout::Field;
-use crate::record::{Ban, Binding, PathFacts, Peer, Provider, Score, Tombstone, Value};
+use crate::record::{Ban, Binding, PathFacts, Peer, Provider, Score, Seal, Tombstone, Value};
 
 /// What the store does with a record when it cannot keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,11 +32,13 @@ pub enum Kind {
     Ban = 7,
     /// [`PathFacts`]
     PathFacts = 8,
+    /// [`Seal`]: the end of a snapshot, and no change to anything.
+    Seal = 9,
 }
 
 impl Kind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Binding,
         Self::Peer,
         Self::Score,
@@ -45,6 +47,7 @@ impl Kind {
         Self::Tombstone,
         Self::Ban,
         Self::PathFacts,
+        Self::Seal,
     ];
 
     /// Value of the `kind` label.
@@ -58,6 +61,7 @@ impl Kind {
             Self::Tombstone => "tombstone",
             Self::Ban => "ban",
             Self::PathFacts => "path_facts",
+            Self::Seal => "seal",
         }
     }
 
@@ -69,7 +73,8 @@ impl Kind {
             | Self::Value
             | Self::Provider
             | Self::Tombstone
-            | Self::Ban => Class::Critical,
+            | Self::Ban
+            | Self::Seal => Class::Critical,
             Self::Score | Self::PathFacts => Class::Soft,
         }
     }
@@ -85,6 +90,7 @@ impl Kind {
             Self::Tombstone => Tombstone::BYTES_MAX,
             Self::Ban => Ban::BYTES_MAX,
             Self::PathFacts => PathFacts::BYTES_MAX,
+            Self::Seal => Seal::BYTES_MAX,
         }
     }
 }

@@ -55,6 +55,8 @@ pub enum Record<'a> {
     Ban(Ban),
     /// What was measured on the way to a peer.
     PathFacts(PathFacts),
+    /// The end of a snapshot. Nobody who applies records ever sees one.
+    Seal(Seal),
 }
 
 /// Which shards a record belongs to.
@@ -80,6 +82,7 @@ impl<'a> Record<'a> {
             Self::Tombstone(_) => Kind::Tombstone,
             Self::Ban(_) => Kind::Ban,
             Self::PathFacts(_) => Kind::PathFacts,
+            Self::Seal(_) => Kind::Seal,
         }
     }
 
@@ -88,18 +91,20 @@ impl<'a> Record<'a> {
         self.kind().class()
     }
 
-    /// Where it belongs.
+    /// Where it belongs: with whoever holds the state that it is about, who also writes it. A
+    /// peer's entry in the routing table is its id's owner's; what was learnt of its sessions is
+    /// their home shard's.
     pub const fn home(&self) -> Home {
         match self {
             Self::Binding(binding) => Home::Peer(binding.host.wireguard),
-            Self::Peer(peer) => Home::Peer(peer.host.wireguard),
+            Self::Peer(peer) => Home::Key(Key(peer.host.peer_id.0)),
             Self::Score(score) => Home::Peer(score.host.wireguard),
             Self::PathFacts(facts) => Home::Peer(facts.host.wireguard),
             Self::Value(value) => Home::Key(value.key),
             Self::Provider(provider) => Home::Key(provider.key),
-            Self::Ban(_) => Home::EveryShard,
+            Self::Ban(_) | Self::Seal(_) => Home::EveryShard,
             Self::Tombstone(tombstone) => match tombstone.subject {
-                Subject::Host(host) => Home::Peer(host.wireguard),
+                Subject::Host(host) => Home::Key(Key(host.peer_id.0)),
                 Subject::Value { key, .. } | Subject::Provider { key, .. } => Home::Key(key),
                 Subject::Ban(_) => Home::EveryShard,
             },
@@ -117,6 +122,7 @@ impl<'a> Record<'a> {
             Self::Tombstone(tombstone) => tombstone.len(),
             Self::Ban(ban) => ban.len(),
             Self::PathFacts(facts) => facts.len(),
+            Self::Seal(seal) => seal.len(),
         }
     }
 
@@ -135,6 +141,7 @@ impl<'a> Record<'a> {
             Kind::Tombstone => Self::Tombstone(Field::read(&mut from)?),
             Kind::Ban => Self::Ban(Field::read(&mut from)?),
             Kind::PathFacts => Self::PathFacts(Field::read(&mut from)?),
+            Kind::Seal => Self::Seal(Field::read(&mut from)?),
         };
         from.finish().map(|()| record)
     }
@@ -150,6 +157,7 @@ impl<'a> Record<'a> {
             Self::Tombstone(tombstone) => tombstone.write(to),
             Self::Ban(ban) => ban.write(to),
             Self::PathFacts(facts) => facts.write(to),
+            Self::Seal(seal) => seal.write(to),
         }
     }
 }
@@ -159,7 +167,7 @@ layout! {
     pub struct Host {
         /// Who it is.
         pub peer_id: PeerId,
-        /// The key its sessions are under; it decides the home shard.
+        /// The key its sessions are under; it decides their home shard.
         pub wireguard: WgKey,
     }
 
@@ -262,6 +270,14 @@ layout! {
         pub port_preservation: Option<bool>,
         /// How long an idle mapping lasts; `None` is not known.
         pub mapping_lifetime_s: Option<NonZeroU16>,
+    }
+
+    /// The last frame of a snapshot: without it, something is missing.
+    pub struct Seal {
+        /// How many records are before it.
+        pub records: u64,
+        /// Bytes of their frames.
+        pub bytes: u64,
     }
 }
 

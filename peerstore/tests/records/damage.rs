@@ -197,7 +197,8 @@ fn what_is_whole_and_makes_no_sense_is_told_from_damage() {
             | Record::Score(_)
             | Record::Tombstone(_)
             | Record::Ban(_)
-            | Record::PathFacts(_) => Malformed::Trailing,
+            | Record::PathFacts(_)
+            | Record::Seal(_) => Malformed::Trailing,
         };
         assert_eq!(reason(&[payload, &longest].concat()), Reason::Malformed(kind, fault));
     }
@@ -209,7 +210,12 @@ const VALUE_BYTES: usize = 6;
 fn message_len(record: &Record<'_>) -> usize {
     match record.kind() {
         Kind::Peer | Kind::Value | Kind::Provider => VALUE_BYTES,
-        Kind::Binding | Kind::Score | Kind::Tombstone | Kind::Ban | Kind::PathFacts => 0,
+        Kind::Binding
+        | Kind::Score
+        | Kind::Tombstone
+        | Kind::Ban
+        | Kind::PathFacts
+        | Kind::Seal => 0,
     }
 }
 

@@ -5,7 +5,7 @@ use peerstore::record::{
     Home, PAYLOAD_BYTES_MAX, PEER_BYTES_MAX, PROVIDER_BYTES_MAX, Score, Subject, Target,
     VALUE_BYTES_MAX,
 };
-use peerstore::{Class, Epoch, Kind, Message, Network, PeerId, Record, WgKey};
+use peerstore::{Class, Epoch, Key, Kind, Message, Network, PeerId, Record, WgKey};
 
 use crate::samples::{HOST, KEY, ban, every_shape, message, network, sealed, tombstone, value};
 
@@ -45,7 +45,7 @@ fn frames_are_what_the_format_says() {
     let v4 = [4, 24, 192, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let v6 = [6, 48, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let none = [0; 8];
-    let layouts: [(u8, &[&[u8]]); 15] = [
+    let layouts: [(u8, &[&[u8]]); 16] = [
         (1, &[&host, &[0xA4; 32], &number(2), &[255; 8], &[0xA5; 64]]),
         (2, &[&host, &number(1), &seen, &text]),
         (3, &[&host, &seen, &[0xFD, 0xFF, 0xFF, 0xFF]]),
@@ -61,6 +61,7 @@ fn frames_are_what_the_format_says() {
         (7, &[&[255; 8], &[2, 1], &[3], &v6]),
         (8, &[&host, &number(8), &1472_u16.to_le_bytes(), &[1, 3, 1, 2], &[30, 0]]),
         (8, &[&host, &number(8), &[0; 2], &[0, 2], &none[..2], &none[..2]]),
+        (9, &[&number(11), &number(12)]),
     ];
     let records = every_shape(text.len());
     assert_eq!(records.len(), layouts.len());
@@ -84,6 +85,7 @@ fn kinds_have_their_byte_class_and_name() {
         (6, "tombstone", Class::Critical),
         (7, "ban", Class::Critical),
         (8, "path_facts", Class::Soft),
+        (9, "seal", Class::Critical),
     ];
     assert_eq!(kinds, wanted);
     for byte in 0..=u8::MAX {
@@ -96,8 +98,10 @@ fn kinds_have_their_byte_class_and_name() {
 fn records_know_where_they_belong() {
     let key = Home::Key(KEY);
     let peer = Home::Peer(HOST.wireguard);
-    let homes = [peer, peer, peer, key, key, peer, key, key];
+    let id = Home::Key(Key(HOST.peer_id.0));
+    let homes = [peer, id, peer, key, key, id, key, key];
     let homes = homes.into_iter().chain([Home::EveryShard; 5]).chain([peer; 2]);
+    let homes = homes.chain([Home::EveryShard]);
     for (record, home) in every_shape(1).iter().zip(homes) {
         assert_eq!(record.home(), home, "{record:?}");
     }
@@ -126,7 +130,8 @@ fn bounds_are_those_of_the_longest_records() {
 #[test]
 fn every_value_of_a_small_field_means_one_thing_or_nothing() {
     // Where the bytes of a choice lie in a payload, and how many values they have.
-    let facts = every_shape(0).pop().unwrap();
+    let facts =
+        every_shape(0).into_iter().rfind(|record| record.kind() == Kind::PathFacts).unwrap();
     let score = Record::Score(Score { host: HOST, last_seen_unix_s: 1, score: 1 });
     let cases: [(Record<'_>, usize, usize); 9] = [
         (facts, 74, 4),                                                 // mapping

@@ -125,7 +125,7 @@ proptest! {
         drawn in drawn(40),
         at: prop::sample::Index,
         byte: u8,
-        kind in 0_u8..10,
+        kind in 0_u8..11,
     ) {
         let mut frame = sealed(Epoch::new(7), &drawn.record());
         let sum_at = frame.len() - 4;

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use peerstore::frame::{self, END, FRAME_BYTES_MAX};
 use peerstore::record::{
     Ban, Binding, Host, NatBehaviour, PEER_BYTES_MAX, PROVIDER_BYTES_MAX, PathFacts, Peer,
-    Provider, Score, Subject, Target, Tombstone, VALUE_BYTES_MAX, Value,
+    Provider, Score, Seal, Subject, Target, Tombstone, VALUE_BYTES_MAX, Value,
 };
 use peerstore::{
     Epoch, Frames, Key, Kind, Message, Network, PeerId, Record, SigningKey, Stop, WgKey,
@@ -94,6 +94,7 @@ pub(crate) fn every_shape(len: usize) -> Vec<Record<'static>> {
             port_preservation: None,
             mapping_lifetime_s: None,
         }),
+        Record::Seal(Seal { records: 11, bytes: 12 }),
     ]
 }
 
@@ -244,6 +245,7 @@ impl Drawn {
                 port_preservation: answer(self.choices[4]),
                 mapping_lifetime_s: NonZeroU16::new(self.small[2]),
             }),
+            Kind::Seal => Record::Seal(Seal { records: now, bytes: later }),
         }
     }
 
