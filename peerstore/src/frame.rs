@@ -47,6 +47,55 @@ pub fn encode(out: &mut [u8], epoch: Epoch, record: &Record<'_>) -> Result<usize
     Ok(total)
 }
 
+/// Puts the frame of an encoded record behind what `out` holds, sealed for `epoch`.
+pub(crate) fn push(out: &mut Vec<u8>, epoch: Epoch, kind: Kind, payload: &[u8]) {
+    assert!(payload.len() < LEN_MAX, "no kind of record has a payload of this length");
+    #[expect(clippy::cast_possible_truncation, reason = "LEN_MAX is far below")]
+    let len = (1 + payload.len()) as u32;
+    let start = out.len();
+    out.extend_from_slice(&len.to_le_bytes());
+    out.push(kind as u8);
+    out.extend_from_slice(payload);
+    let sum = checksum(epoch.seed(), &out[start..]);
+    out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// The same for a record.
+pub(crate) fn push_record(out: &mut Vec<u8>, epoch: Epoch, record: &Record<'_>) {
+    let start = out.len();
+    out.resize(start + frame_len(record), 0);
+    let written = encode(&mut out[start..], epoch, record);
+    assert_eq!(written, Ok(out.len() - start), "a frame is as long as it was said to be");
+}
+
+/// Seals `frames`, which [`push`] made one behind the other, for another epoch.
+pub(crate) fn reseal(mut frames: &mut [u8], epoch: Epoch) {
+    let seed = epoch.seed();
+    while let Some(len) = frames.first_chunk::<LEN_BYTES>() {
+        let len = bytes_of(*len);
+        let (frame, rest) = frames.split_at_mut(LEN_BYTES + len + SUM_BYTES);
+        let (covered, sum) = frame.split_at_mut(LEN_BYTES + len);
+        sum.copy_from_slice(&checksum(seed, covered).to_le_bytes());
+        frames = rest;
+    }
+}
+
+/// Whether `rest` begins with a frame of `epoch`, whatever it holds. What had to be summed up to
+/// know is taken off `budget`; `None` once that is not enough.
+pub(crate) fn is_sealed(rest: &[u8], epoch: Epoch, budget: &mut u64) -> Option<bool> {
+    let Some(len) = rest.first_chunk::<LEN_BYTES>() else { return Some(false) };
+    let len = bytes_of(*len);
+    if !(1..=LEN_MAX).contains(&len) {
+        return Some(false);
+    }
+    let Some((covered, behind)) = rest.split_at_checked(LEN_BYTES + len) else {
+        return Some(false);
+    };
+    let Some(sum) = behind.first_chunk::<SUM_BYTES>() else { return Some(false) };
+    *budget = budget.checked_sub(covered.len() as u64)?;
+    Some(checksum(epoch.seed(), covered).to_le_bytes() == *sum)
+}
+
 /// Bytes of the frame that [`encode`] makes of `record`.
 pub fn frame_len(record: &Record<'_>) -> usize {
     OVERHEAD_BYTES + record.payload_len()
@@ -155,10 +204,10 @@ fn first(rest: &[u8], seed: u32) -> Result<(Record<'_>, usize), Reason> {
     let Some((len, behind)) = rest.split_first_chunk::<LEN_BYTES>() else {
         return Err(if is_zero(rest) { Reason::EndOfLog } else { Reason::Torn });
     };
-    let len = match u32::from_le_bytes(*len) {
+    let len = match bytes_of(*len) {
         0 if is_zero(behind.get(..1).unwrap_or_default()) => return Err(Reason::EndOfLog),
         0 => return Err(Reason::Torn),
-        len => usize::try_from(len).unwrap_or(usize::MAX),
+        len => len,
     };
     if len > LEN_MAX {
         return Err(Reason::TooLong);
@@ -174,7 +223,11 @@ fn first(rest: &[u8], seed: u32) -> Result<(Record<'_>, usize), Reason> {
     Ok((record, covered.len() + SUM_BYTES))
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+fn bytes_of(len: [u8; LEN_BYTES]) -> usize {
+    usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 

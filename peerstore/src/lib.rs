@@ -1,4 +1,4 @@
-//! Crash-safe log of peers and records: what it is made of.
+//! Crash-safe log of peers and records.
 //!
 //! The log outlives the process, so its bytes are a contract: [`Record`] says what is kept and in
 //! which layout, [`frame`] how records lie one after the other and how damage is noticed, and
@@ -9,20 +9,31 @@
 //! * There is one encoding of a record: bytes that decode encode to the same bytes again.
 //! * Reading allocates nothing; what varies in length is borrowed from the bytes read.
 //!
-//! Writing to disk, syncing, compaction and recovery are not here.
+//! Over them lies the [`Store`] of a shard: a log, snapshots that make it short, and recovery from
+//! whatever a crash or a bad disk left, all on a [`storage::Storage`] that tests can break.
+//! [`repartition()`] divides what a number of stores hold among another number.
 #![forbid(unsafe_code)]
 
+mod fault;
 pub mod frame;
 pub mod header;
 mod ids;
 mod kind;
 mod layout;
+mod log;
+mod names;
 pub mod record;
+mod recovery;
+mod snapshot;
 pub mod storage;
+mod store;
 
+pub use fault::{Fault, FaultKind};
 pub use frame::{Frame, Frames, Reason, Stop};
 pub use header::{Epoch, FileHeader, FileKind, HeaderError, Shard};
 pub use ids::{Key, Network, PeerId, SigningKey, WgKey};
 pub use kind::{Class, Kind, UnknownKind};
 pub use layout::{AboveMaximum, Malformed, Message, NoRoom};
 pub use record::Record;
+pub use recovery::{OpenError, Recovery};
+pub use store::{Config, Layout, Store, StoreStatus};
