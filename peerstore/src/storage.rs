@@ -10,6 +10,8 @@
 //!   once [`Storage::sync`] returned `Ok` behind them; before, each may or may not have happened.
 //! * What a failed sync was about is lost or not; syncing again says nothing of it.
 
+pub mod sim;
+
 use std::io;
 use std::ops::Deref;
 

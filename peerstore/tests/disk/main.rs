@@ -1,0 +1,3 @@
+//! Disks, real and simulated: what a store may rely on, and what it may not.
+
+mod sim;
