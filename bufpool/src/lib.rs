@@ -8,14 +8,17 @@
 //! Everything of a pool is single-threaded by type: `Pool`, `Buf` and `Loan`
 //! are `!Send`.
 //!
-//! Beside it, [`Cells`]: counters in a mapped file, one writer, many readers.
+//! Beside it, [`Cells`]: counters in a mapped file, one writer, many readers; and
+//! [`FileMap`]: a file to be read once.
 
 mod arena;
 mod buf;
 mod cells;
+mod file_map;
 mod pool;
 
 pub use arena::{Arena, Hugepages};
 pub use buf::{Buf, Loan};
 pub use cells::{Cells, CellsView};
+pub use file_map::FileMap;
 pub use pool::{Pool, PoolConfig};

@@ -10,16 +10,19 @@
 //! * Reading allocates nothing; what varies in length is borrowed from the bytes read.
 //!
 //! Over them lies the [`Store`] of a shard: a log, snapshots that make it short, and recovery from
-//! whatever a crash or a bad disk left, all on a [`storage::Storage`] that tests can break.
-//! [`repartition()`] divides what a number of stores hold among another number.
+//! whatever a crash or a bad disk left. It lies on a [`storage::Storage`]: the real disk, in the
+//! [`directory`] of a router, or one that crashes when a test wants it to. [`repartition()`] divides
+//! what a number of stores hold among another number.
 #![forbid(unsafe_code)]
 
+pub mod directory;
 mod fault;
 pub mod frame;
 pub mod header;
 mod ids;
 mod kind;
 mod layout;
+mod lock;
 mod log;
 mod names;
 pub mod record;
@@ -28,6 +31,7 @@ mod snapshot;
 pub mod storage;
 mod store;
 
+pub use directory::StoreDir;
 pub use fault::{Fault, FaultKind};
 pub use frame::{Frame, Frames, Reason, Stop};
 pub use header::{Epoch, FileHeader, FileKind, HeaderError, Shard};

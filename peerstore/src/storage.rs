@@ -10,10 +10,13 @@
 //!   once [`Storage::sync`] returned `Ok` behind them; before, each may or may not have happened.
 //! * What a failed sync was about is lost or not; syncing again says nothing of it.
 
+mod disk;
 pub mod sim;
 
 use std::io;
 use std::ops::Deref;
+
+pub use self::disk::{Disk, DiskFile};
 
 /// A directory.
 pub trait Storage {

@@ -18,7 +18,7 @@ struct Written {
 
 /// Appends what tells the byte's place, so that any other byte is noticed.
 fn pattern(at: usize, len: usize) -> Vec<u8> {
-    (at..at + len).map(|at| u8::try_from(at % 251 + 1).unwrap()).collect()
+    (at..at + len).map(|at| u8::try_from(at % 251 + 1).expect("at most 251")).collect()
 }
 
 impl Written {
@@ -55,8 +55,8 @@ fn steps() -> impl Strategy<Value = Steps> {
 fn started(seed: u64) -> (SimDisk, Written) {
     let disk = SimDisk::new(seed);
     let dir = disk.dir(DIR);
-    let written = Written::new(&dir, "a").unwrap();
-    dir.sync().unwrap();
+    let written = Written::new(&dir, "a").expect("nothing fails yet");
+    dir.sync().expect("nothing fails yet");
     (disk, written)
 }
 
