@@ -17,6 +17,7 @@ mod overlay;
 mod port;
 mod settings;
 mod shards;
+mod store;
 mod tunnel;
 
 use std::ffi::{OsStr, OsString};
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use tuning::{Applies, Layers, Name, Values};
 
+use crate::identity::Identity;
 use crate::limits::WG_OVERHEAD;
 use crate::port::SocketConfig;
 use crate::router;
@@ -32,6 +34,7 @@ use crate::shard::PortConfig;
 
 pub use settings::{LogFormat, Settings};
 pub use shards::Placement;
+pub use store::Place;
 
 /// What the process finds around it when it starts.
 #[derive(Clone, Debug, Default)]
@@ -180,6 +183,21 @@ impl Config {
                 .expect("the registry keeps it below 64"),
             plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
         }
+    }
+
+    /// Where the store of `identity` is to be.
+    pub fn store_place(&self, surroundings: &Surroundings, identity: &Identity) -> Place {
+        store::place(&self.values, surroundings, identity)
+    }
+
+    /// How a store's files are written, and how changes get there.
+    pub fn store(&self) -> (peerstore::Config, peerstore::journal::Config) {
+        (store::files(&self.values), store::journal(&self.values))
+    }
+
+    /// What peers are promised if there is a store.
+    pub fn keeping(&self) -> router::Keeping {
+        store::keeping(&self.values)
     }
 
     /// Whether the kernel is to deliver datagrams to the shard that they name.

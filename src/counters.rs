@@ -26,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bufpool::Cells;
+use peerstore::{FaultKind, Recovery};
 
 use crate::drops::Drop;
 use crate::egress::{Log2, QueueStats};
@@ -386,6 +387,36 @@ impl Counters {
             for (reason, &n) in class.dropped.iter().enumerate() {
                 self.set(Id::MailDropped, at * mail::Reason::ALL.len() + reason, n);
             }
+        }
+    }
+
+    /// Publishes what the store's writer counted, and whether it fails now.
+    pub fn store(&self, stats: &peerstore::journal::Stats, failing: Option<FaultKind>) {
+        self.set(Id::StoreOpen, 0, 1);
+        for (at, kind) in FaultKind::ALL.into_iter().enumerate() {
+            self.set(Id::StoreFailing, at, u64::from(failing == Some(kind)));
+            self.set(Id::StoreFaults, at, stats.faults[at]);
+        }
+        self.set(Id::StoreRecords, 0, stats.records_log);
+        self.set(Id::StoreRecords, 1, stats.records_snapshot);
+        self.set(Id::StoreWritten, 0, stats.bytes_written);
+        self.set(Id::StoreSyncs, 0, stats.syncs);
+        self.set(Id::StoreSyncSeconds, 0, stats.sync_ns_total);
+        self.set(Id::StoreSyncMax, 0, stats.sync_ns_max);
+        self.set(Id::StoreDropped, 0, stats.dropped_soft);
+        self.set(Id::StoreDropped, 1, stats.dropped_critical);
+        self.set(Id::StoreLogBytes, 0, stats.log_bytes);
+        self.set(Id::StoreEpoch, 0, stats.epoch);
+        self.set(Id::StoreSnapshots, 0, stats.snapshots);
+    }
+
+    /// Publishes what the store had at the start, and how many records of it were of use.
+    pub fn store_recovery(&self, found: &Recovery, restored: u64) {
+        self.set(Id::StoreRecovered, 0, found.records);
+        self.set(Id::StoreRestored, 0, restored);
+        let damage = [found.torn, found.corrupt, found.unreadable, found.snapshots_damaged];
+        for (at, files) in damage.into_iter().enumerate() {
+            self.set(Id::StoreDamage, at, files.into());
         }
     }
 

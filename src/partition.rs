@@ -58,6 +58,11 @@ impl Partition {
         self.shards
     }
 
+    /// Names this division: another one, of as many shards, has another number.
+    pub fn hash(&self) -> u64 {
+        self.homes.hash(&self.self_top)
+    }
+
     /// Bits of a receiver index that name the shard, at its top.
     pub const fn shard_bits(&self) -> u32 {
         self.bits

@@ -9,16 +9,23 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use bufpool::{Hugepages, Pool, PoolConfig};
-use molia_router::ids::PeerId;
+use molia_router::counters::layout::Id;
+use molia_router::identity::Identity;
+use molia_router::ids::{Key, PeerId};
 use molia_router::limits;
 use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, SocketConfig};
+use molia_router::router::{Config, Keeping};
 use molia_router::shard::mailbox::{self, Mailbox, PAYLOAD_MAX, mesh};
 use molia_router::wire::body::{
-    Capabilities, FindNodeReq, NegotiateReq, Ping, ReflectReq, feature,
+    Capabilities, FindNodeReq, FindValueReq, NegotiateReq, Ping, Record, ReflectReq, StoreReq, Writer,
+    feature,
 };
 use molia_router::wire::kind::Class;
 use molia_router::wire::{Header, Kind};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 use support::{Bench, Peer};
 
@@ -163,6 +170,91 @@ fn nothing_is_allocated_per_datagram_on_mmsg() {
 #[test]
 fn nothing_is_allocated_per_datagram_on_io_uring() {
     steady_state_allocates_nothing(EngineChoice::IoUring);
+}
+
+/// Hands a sealed datagram to the router; how many left because of it.
+fn handled(bench: &mut Bench, path: Path, sealed: &[u8]) -> usize {
+    let mut buf = bench.receive_slot();
+    assert!(buf.extend(sealed));
+    // Slowly enough for the rates of writes.
+    bench.advance(60_000_000);
+    let (now, datagram) = (bench.now, Datagram { path, segment: buf.len(), buf });
+    let mut left = 0;
+    bench.router.receive(now, datagram, &mut |_: Transmit| left += 1);
+    bench.router.transmit(now, &mut |_: Transmit| left += 1);
+    // As a shard does: what changed goes to the store.
+    bench.router.take_changes(now, |record| {
+        std::hint::black_box(record);
+    });
+    left
+}
+
+/// Sealed writes of values of their own, and lookups of each.
+fn writes_and_lookups(peer: &mut Peer, count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let sealed = |n: u32| {
+        let value = [n.to_le_bytes(); 50].concat();
+        let key = Key::of_value(&value);
+        let record = Record {
+            key,
+            value: &value,
+            sequence: 0,
+            ttl_secs: 36_000,
+            not_before_unix: 0,
+            owner_pubkey: None,
+            signature: None,
+            salt: &[],
+        };
+        let mut encoded = [0; 512];
+        let mut out = Writer::new(&mut encoded);
+        record.write(&mut out).unwrap();
+        let len = out.len();
+        let store = StoreReq { record: &encoded[..len], ..StoreReq::default() };
+        let find = FindValueReq { key, provider_limit: 0 };
+        let header = Header::request(Kind::StoreReq, n);
+        let write = peer.seal(header, |body| store.write(body));
+        let header = Header::request(Kind::FindValueReq, n);
+        (write, peer.seal(header, |body| find.write(body)))
+    };
+    (1..=count).map(sealed).unzip()
+}
+
+#[test]
+fn a_hit_allocates_nothing_and_an_accepted_write_what_is_kept() {
+    const VALUES: u32 = 300;
+    const WARM: usize = 100;
+    let mut config = Config::default();
+    (config.tunnel.sessions_max, config.egress.sessions_max) = (64, 64);
+    (config.records.stamp_bits, config.records.keeping) = (0, Keeping::Store);
+    let mut bench = Bench::with(config);
+    bench.router.store_room(usize::MAX);
+    let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(3));
+    let mut peer = bench.peer_with(identity.wg_secret().clone(), "8.1.1.1:4000");
+    bench.connect(&mut peer);
+    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
+    let request = NegotiateReq { binding, ..NegotiateReq::default() };
+    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
+    assert_eq!(handled(&mut bench, peer.path(), &sealed), 1);
+    let (writes, lookups) = writes_and_lookups(&mut peer, VALUES);
+    let path = peer.path();
+    // WireGuard's window of counters bears neither order nor long gaps: pairs, as they were sealed.
+    let mut pairs = writes.iter().zip(&lookups);
+    for (write, lookup) in pairs.by_ref().take(WARM) {
+        assert_eq!(handled(&mut bench, path, write) + handled(&mut bench, path, lookup), 2);
+    }
+    let (mut for_writes, mut for_hits) = (0, 0);
+    for (write, lookup) in pairs {
+        let mut left = 0;
+        let memory = allocation_counter::measure(|| left += handled(&mut bench, path, write));
+        for_writes += memory.count_total;
+        assert!(memory.count_current <= 1, "only what is kept stays");
+        let memory = allocation_counter::measure(|| left += handled(&mut bench, path, lookup));
+        for_hits += memory.count_total;
+        assert_eq!(left, 2);
+    }
+    let kept = u64::from(VALUES) - WARM as u64;
+    assert_eq!((for_writes, for_hits), (kept, 0), "for writes and for lookups");
+    let stored = bench.router.counters().snapshot().value(Id::Written, &["stored"]);
+    assert_eq!(stored, Some(u64::from(VALUES)));
 }
 
 /// Turns of two shards, one of which takes no mail for as long as it needs to run over.

@@ -26,6 +26,8 @@ pub(super) struct Banner {
     pub(super) admin: Option<SocketAddr>,
     /// Where counters and description lie.
     pub(super) directory: PathBuf,
+    /// Where the store lies; none is memory alone.
+    pub(super) store: Option<PathBuf>,
     /// About the settings.
     pub(super) warnings: Vec<String>,
     pub(super) advertised: Advertised,
@@ -46,6 +48,7 @@ impl Banner {
         }
         line("shards", self.shards_line());
         line("steering", self.steering.to_string());
+        line("store", self.store_line());
         line("metrics", self.metrics_line());
         line("counters", self.directory.display().to_string());
         self.warnings().into_iter().for_each(|warning| line("warning", warning));
@@ -87,6 +90,13 @@ impl Banner {
             (_, []) => count.to_string(),
             (_, [cpu]) => format!("{count}, on CPU {cpu}"),
             (_, cpus) => format!("{count}, on CPUs {}", cpus.join(", ")),
+        }
+    }
+
+    fn store_line(&self) -> String {
+        match &self.store {
+            Some(store) => store.display().to_string(),
+            None => "off: records are in memory alone".into(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! key file are read, the ports are bound and the shards are started before a new
 //! identity is written; whatever fails on the way undoes what came before.
 
+mod keeping;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -110,8 +112,11 @@ fn start(
         RuntimeDir::take(&places::runtime(surroundings), local.port()).map_err(|error| {
             Failure::new(Exit::CannotCreate, format_args!("runtime directory: {error}"))
         })?;
-    let shards = start_shards(config, sockets, who, &directory)?;
-    let facts = Facts { who, local, steering, buffers, listener };
+    let keeping = keeping::open(config, surroundings, &who.identity)?;
+    let keeping::Keeping { store, warning } = keeping;
+    let kept = store.as_ref().map(|store| store.directory.path().to_owned());
+    let shards = start_shards(config, sockets, who, &directory, store)?;
+    let facts = Facts { who, local, steering, buffers, listener, kept, warning };
     match settle(args, config, facts, &shards, &directory) {
         Ok(Settled { banner, views, stopping, admin }) => {
             let clock = Clock::start();
@@ -133,6 +138,10 @@ struct Facts<'a> {
     steering: Steering,
     buffers: [BufferSize; 2],
     listener: Option<TcpListener>,
+    /// Where the store lies.
+    kept: Option<PathBuf>,
+    /// Why there is none.
+    warning: Option<String>,
 }
 
 /// What is left to do for a router that serves.
@@ -152,7 +161,7 @@ fn settle(
     shards: &Shards,
     directory: &RuntimeDir,
 ) -> Result<Settled, Failure> {
-    let Facts { who, local, steering, buffers, listener } = facts;
+    let Facts { who, local, steering, buffers, listener, kept, warning } = facts;
     if who.new {
         // Only the default place may need its directory made.
         let directories = args.settings.identity.is_none();
@@ -171,7 +180,8 @@ fn settle(
         buffers,
         admin: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         directory: directory.path().to_owned(),
-        warnings: config.warnings(),
+        store: kept,
+        warnings: config.warnings().into_iter().chain(warning).collect(),
         advertised: link::advertise(&who.identity, local, args.host.as_deref())?,
     };
     let description = describe(config, &banner);
@@ -226,16 +236,22 @@ fn start_shards(
     sockets: Vec<Socket>,
     who: &Who,
     directory: &RuntimeDir,
+    store: Option<shard::StoreConfig>,
 ) -> Result<Shards, Failure> {
     let mut cookie_secret = [0; 32];
     getrandom::getrandom(&mut cookie_secret).map_err(|error| {
         Failure::new(Exit::System, format_args!("the system's randomness: {error}"))
     })?;
+    let mut router = config.router();
+    if store.is_some() {
+        router.records.keeping = config.keeping();
+    }
     let shards = shard::Config {
         sockets,
         cpus: config.placement.cpus.clone(),
         port: config.port(),
-        router: config.router(),
+        router,
+        store,
         turn_budget: config.settings().turn_budget,
         identity: Arc::clone(&who.identity),
         cookie_secret,
@@ -249,6 +265,7 @@ fn start_shards(
             | StartError::Socket(_)
             | StartError::Thread(_) => Exit::System,
             StartError::Counters(..) => Exit::CannotCreate,
+            StartError::Store(_) | StartError::StoreDirectory(_) => Exit::Io,
         };
         Failure::new(exit, error)
     })
@@ -275,6 +292,7 @@ fn describe(config: &Config, banner: &Banner) -> Value {
         "shards": banner.placement.count,
         "cpus": banner.placement.cpus,
         "steering": banner.steering.label(),
+        "store": banner.store.as_ref().map(|store| store.display().to_string()),
         "settings": settings,
         "warnings": banner.warnings(),
     })

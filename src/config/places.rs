@@ -35,6 +35,24 @@ pub(super) fn is_credential(surroundings: &Surroundings, path: &Path) -> bool {
         .is_some_and(|directory| path.parent() == Some(directory.as_path()))
 }
 
+/// The directory of what a router remembers: the one that the service manager made for it, else
+/// `/var/lib/molia-router` for root, else below the user's own.
+pub(super) fn state(surroundings: &Surroundings) -> Option<PathBuf> {
+    // systemd separates several by colons.
+    let given = surroundings.variable("STATE_DIRECTORY").and_then(|list| list.to_str());
+    let given = given.and_then(|list| list.split(':').next()).map(PathBuf::from);
+    if let Some(given) = given.filter(|path| path.is_absolute()) {
+        return Some(given);
+    }
+    if surroundings.user == 0 {
+        return Some(Path::new("/var/lib").join(NAME));
+    }
+    surroundings
+        .directory("XDG_STATE_HOME")
+        .or_else(|| surroundings.directory("HOME").map(|home| home.join(".local/state")))
+        .map(|base| base.join(NAME))
+}
+
 /// Directories for the files of a running router, the best first.
 ///
 /// A router uses the first in which it may write; whoever looks for routers looks in all.

@@ -1,5 +1,7 @@
 //! The bounded sets of label values. Never a peer, never an address.
 
+use peerstore::FaultKind;
+
 use super::mail;
 use crate::drops::Drop;
 use crate::identity;
@@ -51,6 +53,14 @@ pub enum Axis {
     Feature,
     /// Why it does not.
     Missing,
+    /// What a disk refuses.
+    StoreFault,
+    /// Where the store writes.
+    StoreFile,
+    /// How much a change matters.
+    StoreClass,
+    /// What may be wrong with a file of the store.
+    StoreDamage,
 }
 
 /// Results of a handshake other than "ok", in the order of the label's values.
@@ -75,6 +85,9 @@ const POOLS: [&str; 2] = ["packet", "receive"];
 const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", "busy", "full"];
 const IO: [(Engine, &str); 2] = [(Engine::IoUring, "io_uring"), (Engine::Mmsg, "recvmmsg")];
 const TX: [TxMode; 2] = [TxMode::Sendmmsg, TxMode::Uring];
+const STORE_FILES: [&str; 2] = ["log", "snapshot"];
+const STORE_CLASSES: [&str; 2] = ["soft", "critical"];
+const STORE_DAMAGES: [&str; 4] = ["torn", "corrupt", "unreadable", "snapshot"];
 const OFFLOADS: [&str; 5] = ["gro", "gso", "registered_file", "registered_buffers", "busy_poll"];
 /// Position of an engine among the values of [`Axis::Io`].
 pub(super) fn io_index(engine: Engine) -> usize {
@@ -96,13 +109,16 @@ impl Axis {
     /// Name of the label.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Class => "class",
+            Self::Class | Self::StoreClass => "class",
+            Self::StoreFile => "file",
             Self::Reason
             | Self::QueueDrop
             | Self::Policed
             | Self::Binding
             | Self::MailDrop
-            | Self::Missing => "reason",
+            | Self::Missing
+            | Self::StoreFault
+            | Self::StoreDamage => "reason",
             Self::Type => "type",
             Self::Code => "code",
             Self::Handshake | Self::Decrypt | Self::Insert | Self::Written => "result",
@@ -140,6 +156,10 @@ impl Axis {
             Self::Feature => Feature::ALL.len(),
             Self::Missing => Reason::LABELS.len(),
             Self::Offload => OFFLOADS.len(),
+            Self::StoreFault => FaultKind::ALL.len(),
+            Self::StoreFile => STORE_FILES.len(),
+            Self::StoreClass => STORE_CLASSES.len(),
+            Self::StoreDamage => STORE_DAMAGES.len(),
         }
     }
 
@@ -170,6 +190,10 @@ impl Axis {
             Self::Feature => Feature::ALL[index].label(),
             Self::Missing => Reason::LABELS[index],
             Self::Offload => OFFLOADS[index],
+            Self::StoreFault => FaultKind::ALL[index].label(),
+            Self::StoreFile => STORE_FILES[index],
+            Self::StoreClass => STORE_CLASSES[index],
+            Self::StoreDamage => STORE_DAMAGES[index],
         }
     }
 }

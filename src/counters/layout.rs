@@ -209,6 +209,22 @@ metrics! {
     ValueBytes = "molia_records_value_bytes" GAUGE, [], "Bytes of them.";
     Providers = "molia_records_providers" GAUGE, [], "Providers kept.";
     ProviderBytes = "molia_records_provider_bytes" GAUGE, [], "Bytes of them.";
+    // Store.
+    StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
+    StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";
+    StoreFaults = "molia_store_faults_total" COUNTER, [StoreFault], "Writes and syncs that failed; each is tried again, in a log of its own.";
+    StoreRecords = "molia_store_records_total" COUNTER, [StoreFile], "Records written.";
+    StoreWritten = "molia_store_written_bytes_total" COUNTER, [], "Bytes written to logs and snapshots.";
+    StoreSyncs = "molia_store_syncs_total" COUNTER, [], "Syncs of the log.";
+    StoreSyncSeconds = "molia_store_sync_seconds_total" Type::Counter(Scale::Nano), [], "Time that they took.";
+    StoreSyncMax = "molia_store_sync_max_seconds" Type::Gauge(Scale::Nano), [], "The longest one.";
+    StoreDropped = "molia_store_dropped_records_total" COUNTER, [StoreClass], "Changes that found no room on their way to the store: soft ones, and critical ones, which a snapshot makes up for.";
+    StoreLogBytes = "molia_store_log_bytes" GAUGE, [], "Bytes of the logs that a start would read.";
+    StoreEpoch = "molia_store_epoch" GAUGE, [], "Number of the log that is written.";
+    StoreSnapshots = "molia_store_snapshots_total" COUNTER, [], "Snapshots that took the place of logs.";
+    StoreRecovered = "molia_store_recovered_records" GAUGE, [], "Records that the store had at the start.";
+    StoreRestored = "molia_store_restored_records" GAUGE, [], "Those of them that still said something.";
+    StoreDamage = "molia_store_damaged_files" GAUGE, [StoreDamage], "Files that were not whole at the start: a torn log is what a crash leaves, everything else is damage.";
 }
 
 /// Cells in front of the metrics: magic, layout, shard, number of cells, and space to a cache line.

@@ -148,6 +148,14 @@ impl<T: Tunnel> Router<T> {
         self.journal.room = bytes;
     }
 
+    /// Whether [`take_changes`](Self::take_changes) has something to hand over, or somebody waits to
+    /// be told of a position.
+    #[inline]
+    pub fn has_changes(&self) -> bool {
+        let unplaced = |last: &Waiting| last.position == u64::MAX;
+        !self.journal.notes.is_empty() || self.journal.waiting.back().is_some_and(unplaced)
+    }
+
     /// Hands the record of every change to `put`, oldest first. To be called after whatever else
     /// this router was asked to do; then [`changes_taken`](Self::changes_taken).
     pub fn take_changes(&mut self, now: Now, mut put: impl FnMut(&peerstore::Record<'_>)) {

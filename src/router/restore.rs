@@ -29,7 +29,8 @@ impl<T: Tunnel> Router<T> {
             peerstore::Record::Peer(_)
             | peerstore::Record::Score(_)
             | peerstore::Record::Ban(_)
-            | peerstore::Record::PathFacts(_) => false,
+            | peerstore::Record::PathFacts(_)
+            | peerstore::Record::Seal(_) => false,
         }
     }
 

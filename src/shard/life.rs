@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bufpool::{Pool, PoolConfig};
 
+use super::keeper::{Keeper, StoreConfig};
 use super::mailbox::Mailbox;
 use super::spawn::{Control, PortConfig, StartError};
 use super::{Load, Shard};
@@ -54,6 +55,7 @@ pub(super) struct Seat {
     pub(super) turn_budget: Duration,
     pub(super) identity: Arc<Identity>,
     pub(super) cookie_secret: [u8; 32],
+    pub(super) store: Option<StoreConfig>,
     pub(super) counters: Option<PathBuf>,
     pub(super) control: Arc<Control>,
 }
@@ -113,7 +115,7 @@ fn first_life(
     ready: &SyncSender<Result<Achieved, StartError>>,
     serves: &mut bool,
 ) -> io::Result<()> {
-    match counters(seat, 0).and_then(|counters| build(seat, counters)) {
+    match counters(seat, 0).and_then(|counters| build(seat, counters, 0)) {
         Ok(mut shard) => {
             prepare(shard.clock.now(), &mut shard.router);
             // Whoever looks once it is ready sees the engine and the capacities.
@@ -131,7 +133,7 @@ fn first_life(
 }
 
 fn next_life(seat: &mut Seat, restarts: u64) -> Result<io::Result<()>, StartError> {
-    let mut shard = counters(seat, restarts).and_then(|counters| build(seat, counters))?;
+    let mut shard = counters(seat, restarts).and_then(|counters| build(seat, counters, restarts))?;
     shard.router.begin_again(shard.clock.now());
     Ok(shard.run())
 }
@@ -162,7 +164,7 @@ fn reserve(bytes: usize) -> Result<(), StartError> {
     got.map_err(|_| StartError::Tables(bytes))
 }
 
-fn build(seat: &mut Seat, counters: Counters) -> Result<Shard<'_>, StartError> {
+fn build(seat: &mut Seat, counters: Counters, restarts: u64) -> Result<Shard<'_>, StartError> {
     let pool = |slot_bytes, slots, headroom| {
         let hugepages = seat.port.hugepages;
         let shape = PoolConfig { slot_bytes, slots, headroom, hugepages, prefault: true };
@@ -180,9 +182,22 @@ fn build(seat: &mut Seat, counters: Counters) -> Result<Shard<'_>, StartError> {
     let sessions = seat.router.tunnel.sessions_max as usize;
     let tunnel = WireGuard::new(seat.identity.wg_secret().clone(), sessions);
     let identity = Arc::clone(&seat.identity);
-    let router = Router::new(seat.router.clone(), identity, tunnel, packets, counters, &secrets);
+    let mut router =
+        Router::new(seat.router.clone(), identity, tunnel, packets, counters, &secrets);
     let clock = Clock::start();
     router.counters().started(clock.now());
+    let keeper = seat.store.as_ref().map(|store| {
+        let waker = seat.socket.waker();
+        Keeper::open(store, &seat.router.tunnel, clock.now(), &mut router, waker)
+    });
+    let keeper = match keeper.transpose() {
+        // It serves with what is in memory, and keeps nothing for anybody.
+        Err(error) if restarts > 0 => {
+            tracing::error!(shard = seat.shard, %error, "no store in this life");
+            None
+        }
+        keeper => keeper?,
+    };
     Ok(Shard {
         received: Vec::with_capacity(seat.port.receive_slots),
         left: Vec::with_capacity(seat.port.receive_slots),
@@ -190,6 +205,7 @@ fn build(seat: &mut Seat, counters: Counters) -> Result<Shard<'_>, StartError> {
         port,
         router,
         mailbox: &mut seat.mailbox,
+        keeper,
         clock,
         control: Arc::clone(&seat.control),
         load: Load::default(),

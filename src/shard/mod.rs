@@ -5,6 +5,7 @@
 //! wait for datagrams, nothing allocates per datagram, and whatever a peer sends
 //! is answered or counted. Only a port that cannot be repaired ends it.
 
+mod keeper;
 mod life;
 pub mod mailbox;
 mod spawn;
@@ -21,11 +22,15 @@ use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
 
 use crate::partition::ShardSet;
+use keeper::Keeper;
+pub use keeper::StoreConfig;
 use mailbox::{Mailbox, PAYLOAD_MAX, Posted, Reason, Received};
 pub use spawn::{Config, Control, PortConfig, Shards, StartError, spawn, spawn_prepared};
 
 /// Longest wait, so that heartbeat and load stay fresh when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// Longest wait between two slices of a snapshot.
+const WALK_INTERVAL: Duration = Duration::from_millis(1);
 /// How often the counters that are copied (not counted in place) are published.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 /// Datagrams between two looks at the clock: it costs 2 % of handling one.
@@ -41,6 +46,8 @@ struct Shard<'m> {
     port: AnyPort,
     router: Router<WireGuard>,
     mailbox: &'m mut Mailbox<Mail>,
+    /// Where it remembers, if it does.
+    keeper: Option<Keeper>,
     clock: Clock,
     control: Arc<Control>,
     /// What came and is not handled yet; reserved once.
@@ -64,7 +71,7 @@ impl Shard<'_> {
         }
         self.port.flush();
         self.publish(self.clock.now());
-        Ok(())
+        self.keeper.take().map_or(Ok(()), Keeper::stop)
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -75,6 +82,9 @@ impl Shard<'_> {
 
         // 2. One reading of the clocks serves the whole turn.
         let now = self.clock.now();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.begin_turn(now, &mut self.router);
+        }
 
         // 3. Handle what came, from other shards and from peers. Mail is first: peers alone can
         //    use all room up, turn after turn, and what they leave is dropped by the kernel; a
@@ -87,10 +97,14 @@ impl Shard<'_> {
             self.router.poll(now, &mut ToPort { port: &mut self.port });
         }
 
-        // 5. Hand the batch to the kernel, and what is for other shards to them.
+        // 5. Hand the batch to the kernel, what is for other shards to them, and what changed to
+        //    the store's writer.
         self.port.flush();
-        post(now, &mut self.router, self.mailbox);
+        post(now, &mut self.router, self.mailbox, &mut self.keeper);
         self.mailbox.flush();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.end_turn(now, &self.router);
+        }
 
         // 6. Account for the turn.
         let busy = self.load.add(now.at, self.clock.moment());
@@ -115,7 +129,11 @@ impl Shard<'_> {
         if !stalled && (!self.received.is_empty() || !self.mailbox.sleep()) {
             return Duration::ZERO;
         }
-        let idle = if self.stale { PUBLISH_INTERVAL } else { WAIT_MAX };
+        let idle = match &self.keeper {
+            Some(keeper) if keeper.is_walking() => WALK_INTERVAL,
+            _ if self.stale => PUBLISH_INTERVAL,
+            _ => WAIT_MAX,
+        };
         self.router.next_deadline().since(self.clock.moment()).min(idle)
     }
 
@@ -124,14 +142,14 @@ impl Shard<'_> {
     /// have no place; the rest then holds its receive slots, and without free ones the port
     /// receives nothing more: the kernel drops what is too much.
     fn handle(&mut self, now: Now) {
-        let Self { port, router, mailbox, clock, received, left, .. } = self;
+        let Self { port, router, mailbox, keeper, clock, received, left, .. } = self;
         let mut outlet = ToPort { port };
         let (mut came, mut since_check) = (received.drain(..), 0);
         for datagram in came.by_ref() {
             since_check += datagram.segments().len();
             left.extend(router.receive(now, datagram, &mut outlet));
             router.transmit(now, &mut outlet);
-            post(now, router, mailbox);
+            post(now, router, mailbox, keeper);
             if !left.is_empty() {
                 break;
             }
@@ -151,7 +169,7 @@ impl Shard<'_> {
 
     /// Handles what other shards sent, a bounded number of letters; the rest keeps its place.
     fn read_mail(&mut self, now: Now) {
-        let Self { port, router, mailbox, clock, .. } = self;
+        let Self { port, router, mailbox, keeper, clock, .. } = self;
         let mut outlet = ToPort { port };
         // There may be room for what waited.
         router.transmit(now, &mut outlet);
@@ -165,6 +183,7 @@ impl Shard<'_> {
             let Some(Received { from, mail, len, .. }) = mailbox.next(&mut payload) else { break };
             router.deliver(now, from, mail, &payload[..len], &mut outlet);
             router.transmit(now, &mut outlet);
+            take_changes(now, router, keeper);
         }
     }
 
@@ -177,6 +196,9 @@ impl Shard<'_> {
         counters.socket(self.port.stats());
         counters.port(self.port.achieved());
         counters.mailbox(self.mailbox.stats());
+        if let Some(keeper) = &self.keeper {
+            keeper.publish(counters);
+        }
         let socket = self.port.socket();
         let [receive, send] = [socket.receive_buffer(), socket.send_buffer()];
         counters.socket_buffers(receive.effective_bytes as u64, send.effective_bytes as u64);
@@ -184,9 +206,15 @@ impl Shard<'_> {
 }
 
 /// Puts what the router has to tell other shards into the mailbox, which counts what it drops.
-/// Of the lower classes anything may get lost; of control, the router has to know.
+/// Of the lower classes anything may get lost; of control, the router has to know. And lets the
+/// store have what changed.
 #[inline]
-fn post(now: Now, router: &mut Router<WireGuard>, mailbox: &mut Mailbox<Mail>) {
+fn post(
+    now: Now,
+    router: &mut Router<WireGuard>,
+    mailbox: &mut Mailbox<Mail>,
+    keeper: &mut Option<Keeper>,
+) {
     let mut lost = ShardSet::default();
     router.take_mail(now, |to, mail, payload| {
         let posted = mailbox.post(to, mail.class(), mail.key(), mail, payload);
@@ -196,6 +224,14 @@ fn post(now: Now, router: &mut Router<WireGuard>, mailbox: &mut Mailbox<Mail>) {
     });
     if !lost.is_empty() {
         router.mail_lost(now, lost);
+    }
+    take_changes(now, router, keeper);
+}
+
+#[inline]
+fn take_changes(now: Now, router: &mut Router<WireGuard>, keeper: &mut Option<Keeper>) {
+    if let Some(keeper) = keeper {
+        keeper.take(now, router);
     }
 }
 

@@ -11,7 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bufpool::Hugepages;
+use peerstore::OpenError;
 
+use super::keeper::StoreConfig;
 use super::life::{self, Seat};
 use super::mailbox;
 use crate::identity::Identity;
@@ -51,6 +53,8 @@ pub struct Config {
     pub identity: Arc<Identity>,
     /// Key of the handshake cookies, the same in all shards.
     pub cookie_secret: [u8; 32],
+    /// Where they remember; `None` is in memory alone.
+    pub store: Option<StoreConfig>,
     /// Files that the counters live in, in the shards' order; those without keep them private.
     pub counters: Vec<PathBuf>,
 }
@@ -70,6 +74,10 @@ pub enum StartError {
     Socket(io::Error),
     /// The system gave no thread.
     Thread(io::Error),
+    /// What was kept cannot be read.
+    Store(OpenError),
+    /// Nor the directory that it lies in.
+    StoreDirectory(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -86,6 +94,10 @@ impl fmt::Display for StartError {
             Self::Counters(path, error) => write!(f, "counter file {}: {error}", path.display()),
             Self::Socket(error) => write!(f, "cannot use the socket: {error}"),
             Self::Thread(error) => write!(f, "cannot start the shard's thread: {error}"),
+            Self::Store(error) => write!(f, "cannot open the store: {error}"),
+            Self::StoreDirectory(error) => {
+                write!(f, "cannot open the store's directory: {error}")
+            }
         }
     }
 }
@@ -227,8 +239,8 @@ pub fn spawn_prepared(
     config: Config,
     prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
 ) -> Result<Shards, StartError> {
-    let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, counters } =
-        config;
+    let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, .. } = config;
+    let Config { store, counters, .. } = config;
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
     let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();
@@ -249,6 +261,7 @@ pub fn spawn_prepared(
             turn_budget,
             identity: Arc::clone(&identity),
             cookie_secret,
+            store: store.clone(),
             counters: counters.next(),
             control: Arc::default(),
         };

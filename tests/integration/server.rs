@@ -108,6 +108,7 @@ impl Server {
         let partition = Partition::new(shape.shards, identity.home_seed(), &peer);
         let counters = Counters::new();
         let shards = shard::spawn(shard::Config {
+            store: None,
             sockets: bind(&shape),
             cpus: Vec::new(),
             port: PortConfig { engine: shape.engine, receive_slots: 64, ..PortConfig::default() },

@@ -112,6 +112,7 @@ impl Server {
         let mut cookie_secret = [0; 32];
         random()?.fill_bytes(&mut cookie_secret);
         let config = shard::Config {
+            store: None,
             sockets,
             cpus,
             port,

@@ -1,0 +1,87 @@
+//! The store that a router remembers in: found, locked, and divided among its shards.
+
+use std::sync::Arc;
+
+use peerstore::record::Home;
+use peerstore::{Layout, StoreDir, directory, repartition};
+
+use crate::cli::{Exit, Failure};
+use crate::clock::Clock;
+use crate::config::{Config, Place, Surroundings};
+use crate::identity::Identity;
+use crate::partition::Partition;
+use crate::shard::StoreConfig;
+
+/// What a router remembers in.
+#[derive(Default)]
+pub(super) struct Keeping {
+    /// `None` is memory alone.
+    pub(super) store: Option<StoreConfig>,
+    /// Why it is not what one would expect.
+    pub(super) warning: Option<String>,
+}
+
+const OFF: &str = "peerstore/dir=off keeps records in memory alone";
+
+/// Opens the store that the settings ask for. Only a default place that cannot be had is done
+/// without, and said so: whoever names one relies on it.
+pub(super) fn open(
+    config: &Config,
+    surroundings: &Surroundings,
+    identity: &Identity,
+) -> Result<Keeping, Failure> {
+    let (path, given) = match config.store_place(surroundings, identity) {
+        Place::Memory => return Ok(Keeping::default()),
+        Place::Nowhere => {
+            let warning = "neither XDG_STATE_HOME nor HOME is set: records are in memory alone \
+                           (peerstore/dir names a place)";
+            return Ok(Keeping { store: None, warning: Some(warning.into()) });
+        }
+        Place::Default(path) => (path, false),
+        Place::Given(path) => (path, true),
+    };
+    let opened =
+        if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
+    let directory = match opened {
+        Ok(directory) => directory,
+        Err(error @ directory::OpenError::Held { .. }) => {
+            let failure = Failure::new(Exit::Unavailable, format_args!("peerstore/dir: {error}"));
+            return Err(failure.hint("each router needs one of its own"));
+        }
+        Err(error) if given => {
+            let failure = Failure::new(Exit::CannotCreate, format_args!("peerstore/dir: {error}"));
+            return Err(failure.hint(OFF));
+        }
+        Err(error) => {
+            let warning =
+                format!("records are in memory alone: {error} (peerstore/dir names another place)");
+            return Ok(Keeping { store: None, warning: Some(warning) });
+        }
+    };
+    divide(&directory, config, identity).map_err(|error| {
+        let message = format!("peerstore/dir = {}: {error}", path.display());
+        Failure::new(Exit::Io, message).hint(OFF)
+    })?;
+    let (files, journal) = config.store();
+    let store = StoreConfig { directory: Arc::new(directory), files, journal };
+    Ok(Keeping { store: Some(store), warning: None })
+}
+
+/// Divides what another number of shards, or another identity, left.
+fn divide(directory: &StoreDir, config: &Config, identity: &Identity) -> Result<(), String> {
+    let count = config.placement.count;
+    let partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
+    let layout = Layout { shards: count, partition_hash: partition.hash() };
+    let home = |home: Home| match home {
+        Home::Peer(key) => Some(partition.home(&crate::ids::WgKey(key.0))),
+        Home::Key(key) => Some(partition.owner(&key.0)),
+        Home::EveryShard => None,
+    };
+    let now = Clock::start().now();
+    let divided = repartition::in_directory(directory, layout, now.unix_s(), home);
+    let divided = divided.map_err(|error| error.to_string())?;
+    if let Some(divided) = divided {
+        tracing::info!(shards = count, records = divided.records, "the store was divided anew");
+    }
+    Ok(())
+}
