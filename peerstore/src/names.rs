@@ -12,13 +12,13 @@ const LOG: (&str, &str) = ("wal-", ".log");
 const SNAPSHOT: (&str, &str) = ("snapshot-", ".bin");
 const CORRUPT: (&str, &str) = ("wal.corrupt-", "");
 
-/// What a name says of a file.
+/// What a name says of a file; of one epoch, in the order in which they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Name {
-    /// The changes of an epoch.
-    Log(Epoch),
-    /// The state at its beginning.
+    /// The state at the beginning of an epoch.
     Snapshot(Epoch),
+    /// Its changes.
+    Log(Epoch),
     /// A copy of a damaged log, for whoever wants to know.
     Corrupt(Epoch),
     /// Half of a snapshot or of a copy.

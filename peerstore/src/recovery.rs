@@ -118,6 +118,13 @@ pub(crate) struct Found {
     pub(crate) header: Option<FileHeader>,
 }
 
+impl Found {
+    /// Whether it is, or once was, a part of the state.
+    pub(crate) fn is_state(&self) -> bool {
+        matches!(self.name, Name::Snapshot(_) | Name::Log(_))
+    }
+}
+
 /// Reads a shard's directory for its owner.
 pub(crate) fn recover<S: Storage>(
     storage: &S,

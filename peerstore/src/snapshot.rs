@@ -56,8 +56,18 @@ impl<F: StoredFile> Snapshot<F> {
     /// Adds a record; how many bytes that made it write.
     pub(crate) fn push(&mut self, kind: Kind, payload: &[u8]) -> Result<u64, Fault> {
         frame::push(&mut self.buffer, self.epoch, kind, payload);
+        self.pushed(OVERHEAD_BYTES + payload.len())
+    }
+
+    /// The same for a frame that is sealed for its epoch.
+    pub(crate) fn push_frame(&mut self, frame: &[u8]) -> Result<u64, Fault> {
+        self.buffer.extend_from_slice(frame);
+        self.pushed(frame.len())
+    }
+
+    fn pushed(&mut self, frame_bytes: usize) -> Result<u64, Fault> {
         self.records += 1;
-        self.bytes += (OVERHEAD_BYTES + payload.len()) as u64;
+        self.bytes += frame_bytes as u64;
         if self.buffer.len() < self.batch_bytes { Ok(0) } else { self.flush() }
     }
 

@@ -295,13 +295,13 @@ impl<S: Storage> Store<S> {
         let exhausted = || io::Error::other("no epoch is left");
         let epoch = self.epoch.next().ok_or_else(exhausted).map_err(Fault::of("begin a log"))?;
         self.epoch = epoch;
-        self.status.epoch = epoch;
         self.pending.begin_again(epoch);
         let header = self.owner.header(FileKind::Log, epoch, unix_s);
         let frames = self.pending.staged();
         let begun = Log::begin(&self.storage, &header, frames, self.config.reserve_bytes);
         match begun {
             Ok(log) => {
+                self.status.epoch = epoch;
                 self.status.logs += 1;
                 self.status.log_bytes += log.frame_bytes();
                 self.status.written_bytes += log.len();
@@ -388,7 +388,11 @@ impl<S: Storage> Store<S> {
     /// # Panics
     /// No snapshot is under way.
     pub fn finish_snapshot(&mut self) -> Result<(), Fault> {
-        let Some(snapshot) = &mut self.snapshot else { panic!("no snapshot is under way") };
+        assert!(self.snapshot.is_some(), "no snapshot is under way");
+        // It may say what the log says as of now: what nobody can know to last must not last
+        // without what was said before it.
+        self.sync()?;
+        let Some(snapshot) = &mut self.snapshot else { panic!("a sync that succeeds ends none") };
         let done = match snapshot.finish(&self.storage) {
             Ok(done) => done,
             Err(fault) => {
