@@ -1,6 +1,8 @@
 //! Stores on a disk that fails: power cuts, refusals, damage, and another number of shards.
 
 mod crash;
+mod damage;
+mod hostile;
 mod model;
 mod owner;
 mod saboteur;

@@ -42,6 +42,16 @@ impl Applied {
             None => self.strange = Some(format!("never written: {record:?}")),
         }
     }
+
+    /// All that was applied, in order.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// No record was applied that is none of an owner's.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.strange.clone().map_or(Ok(()), Err)
+    }
 }
 
 impl Model {
@@ -122,9 +132,7 @@ impl Model {
 
     /// For each key: what was acknowledged last is there, or something later.
     fn check(&self, found: &Applied) -> Result<(), String> {
-        if let Some(strange) = &found.strange {
-            return Err(strange.clone());
-        }
+        found.check()?;
         for key in 0..KEYS {
             let mut allowed: Vec<Kept> = vec![self.base[key]];
             for life in &self.lives {

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use peerstore::frame::{self, FRAME_BYTES_MAX, OVERHEAD_BYTES};
 use peerstore::record::{Subject, Tombstone, VALUE_BYTES_MAX, Value};
-use peerstore::{Epoch, Key, Kind, Message, Record};
+use peerstore::storage::Storage;
+use peerstore::{Epoch, Fault, Key, Kind, Message, Record, Store};
 
 /// How many keys there are; few, so that most changes replace something.
 pub(crate) const KEYS: usize = 10;
@@ -84,7 +85,14 @@ impl Change {
             Record::Tombstone(Tombstone { subject: Subject::Value { key, sequence }, .. }) => {
                 (*key, *sequence, None)
             }
-            _ => return None,
+            Record::Binding(_)
+            | Record::Peer(_)
+            | Record::Score(_)
+            | Record::Provider(_)
+            | Record::Tombstone(_)
+            | Record::Ban(_)
+            | Record::PathFacts(_)
+            | Record::Seal(_) => return None,
         };
         let change = Self { key: usize::from(key.0[0]), number, len };
         (change.key < KEYS && change.record() == *record).then_some(change)
@@ -118,4 +126,44 @@ impl Encoder {
         let len = frame::encode(&mut self.0, Epoch::new(0), record).expect("room for any");
         (record.kind(), &self.0[5..5 + len - OVERHEAD_BYTES])
     }
+}
+
+/// One frame, alone.
+pub(crate) fn sealed(epoch: u32, record: &Record<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; frame::frame_len(record)];
+    frame::encode(&mut bytes, Epoch::new(epoch), record).expect("it has the room it asked for");
+    bytes
+}
+
+/// Stages a record.
+pub(crate) fn append<S: Storage>(store: &mut Store<S>, record: &Record<'_>) {
+    let mut encoder = Encoder::new();
+    let (kind, payload) = encoder.encode(record);
+    store.append(kind, payload);
+}
+
+/// A whole snapshot of what an owner knows.
+pub(crate) fn snapshot<S: Storage>(store: &mut Store<S>, memory: &Memory) -> Result<(), Fault> {
+    let mut encoder = Encoder::new();
+    store.begin_snapshot(11)?;
+    for (key, kept) in memory.iter().enumerate() {
+        if let Some((number, len)) = kept {
+            let change = Change { key, number: *number, len: Some(*len) };
+            let (kind, payload) = encoder.encode(&change.record());
+            store.snapshot(kind, payload)?;
+        }
+    }
+    store.finish_snapshot()
+}
+
+/// CRC-32C (Castagnoli), a bit at a time.
+pub(crate) fn crc32c(parts: &[&[u8]]) -> u32 {
+    let mut register = u32::MAX;
+    for byte in parts.iter().copied().flatten() {
+        register ^= u32::from(*byte);
+        for _ in 0..8 {
+            register = register >> 1 ^ if register & 1 == 1 { 0x82F6_3B78 } else { 0 };
+        }
+    }
+    !register
 }

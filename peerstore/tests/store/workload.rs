@@ -8,7 +8,7 @@ use crate::model::{Applied, Model};
 use crate::owner::{Change, Draw, Encoder, KEYS, Memory};
 
 pub(crate) const DIR: &str = "shard-0";
-const HASH: u64 = 0x1234;
+pub(crate) const HASH: u64 = 0x1234;
 
 /// Everything happens after a few records.
 pub(crate) const CONFIG: Config = Config {
