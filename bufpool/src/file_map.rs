@@ -28,6 +28,10 @@ impl FileMap {
     /// Those of looking at, mapping and reading the file.
     pub fn new(file: &File) -> io::Result<Self> {
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        Self::with_len(file, len)
+    }
+
+    fn with_len(file: &File, len: usize) -> io::Result<Self> {
         if len == 0 {
             return Self::read(file, len);
         }
@@ -86,6 +90,14 @@ mod tests {
     #[test]
     fn an_empty_file_has_no_bytes() {
         with_file("empty", b"", |file| assert!(FileMap::new(file).unwrap().is_empty()));
+    }
+
+    /// Touching a page behind the end of a file is the same signal as one that cannot be read.
+    #[test]
+    fn a_page_that_cannot_be_had_is_no_signal() {
+        with_file("short", b"short", |file| {
+            assert_eq!(&FileMap::with_len(file, 1 << 20).unwrap()[..], b"short");
+        });
     }
 
     #[test]

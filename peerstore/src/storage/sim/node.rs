@@ -83,7 +83,7 @@ impl Node {
 
     /// The file as one may find it after a power cut.
     pub(super) fn after_crash(&self, draw: &mut Draw, stale: &[u8]) -> Self {
-        let mut littered = draw.clone();
+        let mut littered = Draw::new(draw.next());
         let litter = draw.once_in(3);
         let mut garbage = |sector: &mut [u8]| {
             if litter && littered.once_in(2) {
