@@ -11,8 +11,9 @@
 //!
 //! Over them lies the [`Store`] of a shard: a log, snapshots that make it short, and recovery from
 //! whatever a crash or a bad disk left. It lies on a [`storage::Storage`]: the real disk, in the
-//! [`directory`] of a router, or one that crashes when a test wants it to. [`repartition()`] divides
-//! what a number of stores hold among another number.
+//! [`directory`] of a router, or one that crashes when a test wants it to. [`journal`] is the way
+//! to it from a packet loop that must not wait for a disk, and [`repartition()`] divides what a
+//! number of stores hold among another number.
 #![forbid(unsafe_code)]
 
 pub mod directory;
@@ -20,6 +21,7 @@ mod fault;
 pub mod frame;
 pub mod header;
 mod ids;
+pub mod journal;
 mod kind;
 mod layout;
 mod lock;

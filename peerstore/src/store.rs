@@ -257,6 +257,16 @@ impl<S: Storage> Store<S> {
         self.snapshot.is_none() && (long || self.damaged)
     }
 
+    /// Whose it is.
+    pub fn shard(&self) -> Shard {
+        self.owner.shard
+    }
+
+    /// How it treats its disk.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// How it is doing.
     pub fn status(&self) -> StoreStatus {
         self.status
