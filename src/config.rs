@@ -238,6 +238,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
     use tuning::{ATTRIBUTES, Attribute, Kind};
 
     /// Values at the edges of an attribute's range, and every choice.
@@ -276,6 +278,7 @@ mod tests {
                     continue;
                 };
                 let _ = (config.settings(), config.socket(), config.port(), config.router());
+                let _ = (config.store(), config.keeping());
                 tried += 1;
             }
         }
@@ -287,7 +290,11 @@ mod tests {
         let shape = |config: &Config| {
             let (settings, router) = (config.settings(), config.router());
             let shards = (config.placement.clone(), config.steering());
-            format!("{settings:?} {shards:?} {:?} {:?} {router:?}", config.socket(), config.port())
+            let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1));
+            let here = Surroundings { variables: Vec::new(), user: 0, cpus: Vec::new() };
+            let store = (config.store(), config.keeping(), config.store_place(&here, &identity));
+            let port = (config.socket(), config.port());
+            format!("{settings:?} {shards:?} {port:?} {router:?} {store:?}")
         };
         let default = shape(&with(vec![]).unwrap());
         for attribute in ATTRIBUTES {

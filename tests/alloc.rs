@@ -18,8 +18,8 @@ use molia_router::port::{AnyPort, EngineChoice, EngineConfig, Port, Socket, Sock
 use molia_router::router::{Config, Keeping};
 use molia_router::shard::mailbox::{self, Mailbox, PAYLOAD_MAX, mesh};
 use molia_router::wire::body::{
-    Capabilities, FindNodeReq, FindValueReq, NegotiateReq, Ping, Record, ReflectReq, StoreReq, Writer,
-    feature,
+    Capabilities, FindNodeReq, FindValueReq, NegotiateReq, Ping, Record, ReflectReq, StoreReq,
+    Writer, feature,
 };
 use molia_router::wire::kind::Class;
 use molia_router::wire::{Header, Kind};
@@ -220,7 +220,7 @@ fn writes_and_lookups(peer: &mut Peer, count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>
 
 #[test]
 fn a_hit_allocates_nothing_and_an_accepted_write_what_is_kept() {
-    const VALUES: u32 = 300;
+    const VALUES: u32 = 250;
     const WARM: usize = 100;
     let mut config = Config::default();
     (config.tunnel.sessions_max, config.egress.sessions_max) = (64, 64);

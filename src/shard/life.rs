@@ -133,7 +133,8 @@ fn first_life(
 }
 
 fn next_life(seat: &mut Seat, restarts: u64) -> Result<io::Result<()>, StartError> {
-    let mut shard = counters(seat, restarts).and_then(|counters| build(seat, counters, restarts))?;
+    let mut shard =
+        counters(seat, restarts).and_then(|counters| build(seat, counters, restarts))?;
     shard.router.begin_again(shard.clock.now());
     Ok(shard.run())
 }

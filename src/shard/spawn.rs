@@ -239,7 +239,8 @@ pub fn spawn_prepared(
     config: Config,
     prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
 ) -> Result<Shards, StartError> {
-    let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, .. } = config;
+    let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, .. } =
+        config;
     let Config { store, counters, .. } = config;
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());

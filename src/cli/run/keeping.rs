@@ -1,9 +1,11 @@
 //! The store that a router remembers in: found, locked, and divided among its shards.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use peerstore::record::Home;
-use peerstore::{Layout, StoreDir, directory, repartition};
+use peerstore::{Layout, Repartition, StoreDir, directory, repartition};
 
 use crate::cli::{Exit, Failure};
 use crate::clock::Clock;
@@ -40,8 +42,7 @@ pub(super) fn open(
         Place::Default(path) => (path, false),
         Place::Given(path) => (path, true),
     };
-    let opened =
-        if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
+    let opened = if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
     let directory = match opened {
         Ok(directory) => directory,
         Err(error @ directory::OpenError::Held { .. }) => {
@@ -77,11 +78,21 @@ fn divide(directory: &StoreDir, config: &Config, identity: &Identity) -> Result<
         Home::Key(key) => Some(partition.owner(&key.0)),
         Home::EveryShard => None,
     };
+    let there = directory.shards().map_err(|error| error.to_string())?;
+    let ids: BTreeSet<u16> = there.into_iter().chain(0..count).collect();
+    let dirs = ids.into_iter().map(|id| Ok((id, directory.shard(id)?)));
+    let dirs: Vec<_> =
+        dirs.collect::<io::Result<_>>().map_err(|error: io::Error| error.to_string())?;
     let now = Clock::start().now();
-    let divided = repartition::in_directory(directory, layout, now.unix_s(), home);
-    let divided = divided.map_err(|error| error.to_string())?;
-    if let Some(divided) = divided {
-        tracing::info!(shards = count, records = divided.records, "the store was divided anew");
+    let divided = repartition(&dirs, layout, now.unix_s(), home);
+    let Repartition { moved, written, surplus, .. } = divided.map_err(|error| error.to_string())?;
+    if moved {
+        tracing::info!(shards = count, records = written, "the store was divided anew");
+    }
+    for shard in surplus {
+        if let Err(error) = directory.remove_shard(shard) {
+            tracing::warn!(shard, %error, "an empty directory of the store stays");
+        }
     }
     Ok(())
 }
