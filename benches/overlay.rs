@@ -26,6 +26,7 @@ fn entry(id: PeerId, n: u32) -> Entry {
         home: HomeRef { shard: 0, session: SessionRef { slot: n, generation: 1 } },
         prefix: Prefix([6, a, b, c, d, 0, 0]),
         scope: Scope::Global,
+        met_unix_s: 0,
         encoded: [0x5A; 100].into_iter().collect(),
     }
 }

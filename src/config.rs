@@ -178,6 +178,7 @@ impl Config {
             egress: egress::config(&self.values),
             table: overlay::config(&self.values),
             records: overlay::records(&self.values),
+            role: overlay::role(&self.values),
             reflect: self.values.flag(Name::ReflectEnabled),
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),

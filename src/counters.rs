@@ -352,6 +352,11 @@ impl Counters {
         self.add(Id::Evictions, 0, 1);
     }
 
+    /// Counts a restored peer that did not come back.
+    pub fn lapsed(&self) {
+        self.add(Id::Lapses, 0, 1);
+    }
+
     /// Counts what became of a value or a provider.
     #[inline]
     pub fn written(&self, outcome: Outcome) {

@@ -48,6 +48,12 @@ impl Prefix {
         }
         Self(bytes)
     }
+
+    /// Whether it is one of IPv4.
+    #[inline]
+    pub const fn is_v4(&self) -> bool {
+        self.0[0] == 4
+    }
 }
 
 /// A socket address in 18 bytes, IPv4 in its IPv6-mapped form: what cookies bind and what

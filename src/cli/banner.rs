@@ -18,6 +18,8 @@ pub(super) struct Banner {
     /// The key file was written just now.
     pub(super) key_is_new: bool,
     pub(super) listen: SocketAddr,
+    /// `overlay/role`.
+    pub(super) role: &'static str,
     pub(super) achieved: Achieved,
     pub(super) steering: Steering,
     pub(super) placement: Placement,
@@ -42,6 +44,7 @@ impl Banner {
         line("WireGuard key", output::base64(&self.identity.wg_key().0));
         line("identity", self.key_line());
         line("listen", self.listen.to_string());
+        line("role", self.role.to_owned());
         line("engine", self.achieved.to_string());
         for missing in &self.achieved.missing {
             line("missing", format!("{}: {}", missing.feature.label(), missing.reason));

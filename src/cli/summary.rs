@@ -15,9 +15,13 @@ pub(super) fn text(document: &Value) -> String {
         problems => format!("NOT READY: {problems}"),
     };
     let mut text = format!("{} {}: {state}", word(&router["program"]), word(&router["version"]));
-    for (label, name) in
-        [("process", "pid"), ("listen", "listen"), ("admin", "admin"), ("link", "link")]
-    {
+    for (label, name) in [
+        ("process", "pid"),
+        ("role", "role"),
+        ("listen", "listen"),
+        ("admin", "admin"),
+        ("link", "link"),
+    ] {
         let _ = write!(text, "\n{label:<12}{}", word(&router[name]));
     }
     for shard in document["shards"].as_array().into_iter().flatten() {
@@ -135,13 +139,13 @@ mod tests {
         counters.drop(Drop::BadMac1);
         counters.load_permille(123);
         let description = json!({
-            "program": "molia-router", "version": "0.1.0", "pid": 42, "listen": "[::]:7743",
+            "program": "molia-router", "version": "0.1.0", "pid": 42, "role": "boot", "listen": "[::]:7743",
             "admin": null, "link": "molia://x",
         });
         let at = now.unix_ms + 90_000;
         let text = text(&report::document(&description, &[counters.snapshot()], at));
         let start = "molia-router 0.1.0: NOT READY: shard 0 has not turned for 90 s\n\
-                     process     42\nlisten      [::]:7743\nadmin       -\nlink        molia://x\n\
+                     process     42\nrole        boot\nlisten      [::]:7743\nadmin       -\nlink        molia://x\n\
                      shard 0     up 1 min 30 s, load 12.3 %, last turn 90000 ms ago\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nsessions    2 of 65536\n"), "{text}");

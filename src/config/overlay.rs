@@ -3,7 +3,7 @@
 use tuning::{Name, Values};
 
 use crate::overlay::{Config, records};
-use crate::router::RecordsConfig;
+use crate::router::{RecordsConfig, Role};
 
 pub(super) fn config(values: &Values) -> Config {
     Config {
@@ -11,6 +11,12 @@ pub(super) fn config(values: &Values) -> Config {
         per_prefix: values.size(Name::OverlayPeersPerPrefix),
         ..Config::default()
     }
+}
+
+pub(super) fn role(values: &Values) -> Role {
+    let word = values.choice(Name::OverlayRole);
+    let named = Role::ALL.into_iter().find(|role| role.label() == word);
+    named.unwrap_or_else(|| super::settings::unlisted(word))
 }
 
 /// Shares of peers and networks are the module's own.
@@ -43,6 +49,7 @@ mod tests {
             (ours.stamp_bits, ours.record_bytes_max),
             (theirs.stamp_bits, theirs.record_bytes_max)
         );
+        assert_eq!(role(&Values::default()), Role::default());
         assert_eq!(Values::default().size(Name::OverlayK), crate::overlay::table::K);
     }
 }

@@ -203,6 +203,7 @@ metrics! {
     Buckets = "molia_overlay_buckets" GAUGE, [], "Buckets of the routing table.";
     Inserts = "molia_overlay_inserts_total" COUNTER, [Insert], "Peers offered to the routing table by outcome.";
     Evictions = "molia_overlay_evictions_total" COUNTER, [], "Peers that did not answer and lost their place to a newcomer.";
+    Lapses = "molia_overlay_lapses_total" COUNTER, [], "Peers listed from before a start that did not come back in time.";
     Written = "molia_records_written_total" COUNTER, [Written], "Values and providers that were checked and offered to the shard that owns their keys, by outcome.";
     WriteRefused = "molia_records_refused_total" COUNTER, [], "Values and providers that are not what they say: key, signature or time.";
     Values = "molia_records_values" GAUGE, [], "Values kept.";

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::table::{PEER_BYTES_MAX, Table};
+use super::table::{Entry, PEER_BYTES_MAX, Table};
 use crate::ids::PeerId;
 use crate::limits::FIND_NODE_PEERS_MAX;
-use crate::net::Scope;
+use crate::net::{Prefix, Scope};
 use crate::partition::BUCKETS;
 use crate::time::Moment;
 
@@ -66,10 +66,19 @@ impl BucketSet {
 pub struct Published {
     /// Its place in the XOR space.
     pub id: PeerId,
+    /// The network of its address.
+    pub prefix: Prefix,
     /// How far its address means the same thing.
     pub scope: Scope,
     /// Its `Peer` message in wire form.
     pub encoded: ArrayVec<u8, PEER_BYTES_MAX>,
+}
+
+impl From<&Entry> for Published {
+    fn from(entry: &Entry) -> Self {
+        let Entry { id, prefix, scope, ref encoded, .. } = *entry;
+        Self { id, prefix, scope, encoded: encoded.clone() }
+    }
 }
 
 /// The peers of one prefix bucket.
@@ -84,10 +93,7 @@ impl Snapshot {
     /// What `table` has in `bucket`.
     fn of(table: &Table, bucket: u8, epoch: u64) -> Self {
         let mut peers = Vec::new();
-        table.each_in(bucket, |entry| {
-            let (id, scope, encoded) = (entry.id, entry.scope, entry.encoded.clone());
-            peers.push(Published { id, scope, encoded });
-        });
+        table.each_in(bucket, |entry| peers.push(Published::from(entry)));
         peers.sort_unstable_by_key(|peer| peer.id);
         Self { epoch, bucket, peers: peers.into_boxed_slice() }
     }
@@ -140,11 +146,15 @@ pub type Nearest<'s> = ArrayVec<&'s Published, FIND_NODE_PEERS_MAX>;
 pub struct Others {
     buckets: Box<[Option<Arc<Snapshot>>]>,
     occupied: BucketSet,
+    /// Peers of each bucket, to be counted without a visit to the snapshots.
+    sizes: Box<[usize]>,
 }
 
 impl Default for Others {
     fn default() -> Self {
-        Self { buckets: vec![None; BUCKETS].into_boxed_slice(), occupied: BucketSet::EMPTY }
+        let buckets = vec![None; BUCKETS].into_boxed_slice();
+        let sizes = vec![0; BUCKETS].into_boxed_slice();
+        Self { buckets, occupied: BucketSet::EMPTY, sizes }
     }
 }
 
@@ -157,6 +167,7 @@ impl Others {
         } else {
             self.occupied.add(bucket);
         }
+        self.sizes[usize::from(bucket)] = snapshot.peers.len();
         self.buckets[usize::from(bucket)] = Some(snapshot);
     }
 
@@ -182,7 +193,20 @@ impl Others {
 
     /// Peers in all snapshots.
     pub fn len(&self) -> usize {
-        self.buckets.iter().flatten().map(|snapshot| snapshot.peers.len()).sum()
+        self.sizes.iter().sum()
+    }
+
+    /// The `n`-th peer of all snapshots, in the order of ids: for uniform draws.
+    pub fn nth(&self, mut n: usize) -> Option<&Published> {
+        let mut sizes = self.sizes.iter();
+        let bucket = sizes.position(|size| match n.checked_sub(*size) {
+            Some(rest) => {
+                n = rest;
+                false
+            }
+            None => true,
+        })?;
+        self.buckets[bucket].as_ref()?.peers.get(n)
     }
 
     /// Whether there are none.

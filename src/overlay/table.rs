@@ -12,8 +12,8 @@
 //! * An id is in the leaf that its bits lead to, at most once; entries lie without holes.
 //! * At most [`Config::per_prefix`] entries of one global network in a bucket: who owns one
 //!   network cannot own a neighbourhood.
-//! * No entry leaves but by [`Table::remove`], by failing its ping, or by moving into a network
-//!   that has its share of the bucket.
+//! * No entry leaves but by [`Table::remove`], by failing its ping, by moving into a network that
+//!   has its share of the bucket, or, if it was [restored](Table::restore), by not coming back.
 //! * [`Table::closest`] allocates nothing; [`Table::insert`] allocates nothing either once
 //!   the table is built, since the space for `entries_max` is reserved (not touched) at construction.
 //! * Order depends on ids and on the sequence of calls alone.
@@ -23,6 +23,7 @@
 
 mod bucket;
 mod outcome;
+mod restored;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -41,6 +42,7 @@ use bucket::Bucket;
 use trie::Trie;
 
 pub use outcome::{Inserted, Refused, TableEvent};
+pub use restored::{Known, RESTORED_AGE_MAX, RETURN_WITHIN, VERIFIED_AFTER};
 
 /// Entries in a bucket.
 pub const K: usize = 20;
@@ -84,6 +86,8 @@ pub struct Entry {
     pub prefix: Prefix,
     /// How far its address means the same thing.
     pub scope: Scope,
+    /// When it was first heard of, in seconds since 1970. Who is renewed keeps the earlier time.
+    pub met_unix_s: u64,
     /// Its `Peer` message in wire form.
     pub encoded: ArrayVec<u8, PEER_BYTES_MAX>,
 }
@@ -98,6 +102,15 @@ struct Stored {
     last_seen: Moment,
     /// A newcomer waits for the outcome of its ping.
     pinged: bool,
+    /// Of one that was restored and did not come back yet: when it was heard of before that, in
+    /// seconds since 1970.
+    heard_before: Option<u64>,
+}
+
+impl Stored {
+    const fn alive(entry: Entry, last_seen: Moment) -> Self {
+        Self { entry, last_seen, pinged: false, heard_before: None }
+    }
 }
 
 /// A newcomer waiting for the outcome of a ping.
@@ -127,6 +140,9 @@ pub struct Table {
     entries: Vec<Stored>,
     /// By deadline, the earliest first.
     candidates: VecDeque<Candidate>,
+    /// Who was restored and until when it has to come back, the earliest first; also those that
+    /// came back or left.
+    restored: VecDeque<(Moment, PeerId)>,
     /// Where something changed.
     changed: BucketSet,
 }
@@ -135,7 +151,8 @@ impl Table {
     /// Memory that a table of this configuration reserves.
     pub fn bytes(config: &Config) -> usize {
         let candidates = CANDIDATES_MAX * size_of::<Candidate>();
-        config.entries_max * size_of::<Stored>() + Trie::bytes(config.entries_max) + candidates
+        let entry = size_of::<Stored>() + size_of::<(Moment, PeerId)>();
+        config.entries_max * entry + Trie::bytes(config.entries_max) + candidates
     }
 
     /// An empty table.
@@ -149,6 +166,7 @@ impl Table {
             trie: Trie::new(config.entries_max),
             entries: Vec::with_capacity(config.entries_max),
             candidates: VecDeque::with_capacity(CANDIDATES_MAX),
+            restored: VecDeque::with_capacity(config.entries_max),
             changed: BucketSet::EMPTY,
             config,
         }
@@ -173,11 +191,16 @@ impl Table {
         }
     }
 
-    /// Notes that a peer is alive. Returns whether it is in the table. A walk of the trie:
+    /// Notes that a peer is alive. Returns whether it is in the table; one that was restored does
+    /// not count as there until it is inserted with its session. A walk of the trie:
     /// for every session once a second is plenty.
     pub fn seen(&mut self, id: &PeerId, now: Moment) -> bool {
         let Some(at) = self.find(id) else { return false };
-        self.entries[at.0 as usize].last_seen = now;
+        let stored = &mut self.entries[at.0 as usize];
+        if stored.heard_before.is_some() {
+            return false;
+        }
+        stored.last_seen = now;
         self.answered(at);
         true
     }
@@ -312,12 +335,16 @@ impl Table {
 
     /// When [`poll`](Self::poll) has something to do.
     pub fn next_deadline(&self) -> Moment {
+        self.candidate_deadline().min(self.return_deadline())
+    }
+
+    fn candidate_deadline(&self) -> Moment {
         self.candidates.front().map_or(Moment::NEVER, |candidate| candidate.deadline)
     }
 
     /// What is due: call until `None`.
     pub fn poll(&mut self, now: Moment) -> Option<TableEvent> {
-        while self.next_deadline() <= now {
+        while self.candidate_deadline() <= now {
             let Candidate { newcomer, seen, incumbent, .. } = self.candidates.pop_front()?;
             if let Some(at) = incumbent.and_then(|id| self.find(&id)) {
                 self.take_out(at);
@@ -336,10 +363,10 @@ impl Table {
                 (None, None) => {}
             }
         }
-        None
+        self.lapsed(now)
     }
 
-    fn update(&mut self, now: Moment, at: EntryIdx, entry: Entry) -> Inserted {
+    fn update(&mut self, now: Moment, at: EntryIdx, mut entry: Entry) -> Inserted {
         self.answered(at);
         let bucket = self.trie.bucket(self.trie.leaf(&entry.id));
         if self.neighbours(bucket, &entry, Some(at)) >= self.config.per_prefix {
@@ -350,7 +377,8 @@ impl Table {
         if stored.entry.encoded != entry.encoded {
             self.changed.add(entry.id.0[0]);
         }
-        *stored = Stored { entry, last_seen: now, pinged: false };
+        entry.met_unix_s = entry.met_unix_s.min(stored.entry.met_unix_s);
+        *stored = Stored::alive(entry, now);
         Inserted::Updated
     }
 
@@ -398,7 +426,7 @@ impl Table {
         let at = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         self.changed.add(entry.id.0[0]);
         self.trie.bucket_mut(leaf).push(&entry.id, at);
-        self.entries.push(Stored { entry, last_seen: now, pinged: false });
+        self.entries.push(Stored::alive(entry, now));
     }
 
     /// Lets the newcomer wait while the entry of its bucket that was silent longest is pinged.
@@ -406,7 +434,8 @@ impl Table {
         let bucket = self.trie.bucket(leaf);
         let silent = |at: &&u32| {
             let stored = &self.entries[**at as usize];
-            (stored.last_seen, stored.entry.id)
+            // Those that did not come back yet were silent for longest.
+            (stored.heard_before.is_none(), stored.last_seen, stored.entry.id)
         };
         let Some(&at) = bucket.places().iter().min_by_key(silent) else {
             return Inserted::Refused(Refused::Full);

@@ -51,6 +51,9 @@ impl<T: Tunnel> Router<T> {
             Kind::NegotiateReq => self.negotiate(now, request),
             Kind::FindNodeReq => self.find_node(now, request),
             Kind::FindValueReq => self.find_value(now, request),
+            Kind::StoreReq | Kind::AnnounceProviderReq if !self.config.role.stores() => {
+                self.refuse(now, request, Code::WrongRole, kind.id().into());
+            }
             Kind::StoreReq => self.store(now, request),
             Kind::AnnounceProviderReq => self.announce(now, request),
             Kind::ReflectReq => self.reflect(now, request),

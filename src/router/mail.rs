@@ -205,7 +205,8 @@ impl<T: Tunnel> Router<T> {
             Mail::List { id, session, prefix, scope } => {
                 let Ok(encoded) = payload.try_into() else { return };
                 let home = HomeRef { shard: from, session };
-                self.enlist(now, Entry { id, home, prefix, scope, encoded });
+                let met_unix_s = now.unix_s();
+                self.enlist(now, Entry { id, home, prefix, scope, met_unix_s, encoded });
             }
             Mail::Seen(id, session) => {
                 if !self.table.seen(&id, now.at) {

@@ -26,6 +26,7 @@ mod overlay;
 mod peers;
 mod records;
 mod restore;
+mod role;
 mod send;
 mod sharing;
 mod values;
@@ -49,7 +50,7 @@ use crate::limits;
 use crate::net::{Datagram, Outlet, Path, Prefix};
 use crate::overlay::reassembly::{self, Reassembly};
 use crate::overlay::records as kept;
-use crate::overlay::{self as table, Others, Publisher, Records, Table};
+use crate::overlay::{self as table, Others, Publisher, Records, Sample, Table};
 use crate::partition::{Partition, ShardSet};
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
@@ -65,6 +66,8 @@ use send::Outbox;
 
 pub use journal::{Cursor, Keeping};
 pub use mail::Mail;
+pub use overlay::RestoredPeer;
+pub use role::Role;
 
 /// Settings of a router, validated and in the units the loop uses.
 #[derive(Clone, Debug)]
@@ -77,6 +80,8 @@ pub struct Config {
     pub table: table::Config,
     /// Values and providers.
     pub records: RecordsConfig,
+    /// What it does for peers (`overlay/role`).
+    pub role: Role,
     /// Answer REFLECT (`reflect/enabled`).
     pub reflect: bool,
     /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
@@ -133,6 +138,8 @@ pub struct Router<T: Tunnel> {
     publisher: Publisher,
     /// Who is listed elsewhere.
     others: Others,
+    /// Some of all who are listed.
+    sample: Sample,
     /// Values and providers of the keys that this shard owns.
     records: Records,
     /// What is left of the writes of every network.
@@ -199,6 +206,7 @@ impl Default for Config {
             egress: egress::Config::default(),
             table: table::Config::default(),
             records: RecordsConfig::default(),
+            role: Role::default(),
             reflect: true,
             plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
             dscp_control: EXPEDITED_FORWARDING,
@@ -248,6 +256,7 @@ impl<T: Tunnel> Router<T> {
             partition,
             publisher: Publisher::default(),
             others: Others::default(),
+            sample: Sample::default(),
             records: Records::new(config.records.table, keyed()),
             network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),

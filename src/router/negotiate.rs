@@ -46,10 +46,11 @@ impl<T: Tunnel> Router<T> {
     fn agree(&mut self, session: SessionRef, want: Option<Capabilities>) -> Capabilities {
         let want = want.unwrap_or_default();
         let reflect = if self.config.reflect { feature::REFLECT } else { 0 };
+        let boot_only = if self.config.role.stores() { 0 } else { feature::BOOT_ONLY };
         let own_max = self.config.plaintext_bytes_max;
         let wanted_max = usize::try_from(want.max_msg_bytes).unwrap_or(usize::MAX);
         let max_msg_bytes = wanted_max.min(own_max).max(limits::PLAINTEXT_BASE);
-        let bitmap = want.bitmap & (feature::STREAMING_CHUNKS | reflect);
+        let bitmap = want.bitmap & (feature::STREAMING_CHUNKS | reflect | boot_only);
         let peer = self.peers.at(session);
         (peer.capabilities, peer.max_msg_bytes) = (bitmap, max_msg_bytes);
         Capabilities {

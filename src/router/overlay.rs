@@ -10,7 +10,7 @@ use rand_core::RngCore;
 use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits::{CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
 use crate::net::{Prefix, Scope};
-use crate::overlay::{self, Entry, Inserted, TableEvent};
+use crate::overlay::{self, Entry, Inserted, TableEvent, Viewpoint};
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::find_node::{Chunks, RespWriter, fitting};
@@ -22,6 +22,23 @@ use super::{Mail, Request, Router, Source};
 
 /// The table hears of a busy peer this often; the walk of the trie is not free.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
+/// Changes that time brings about in the table in one poll: many restored peers lapse at once.
+const TABLE_EVENTS_A_POLL: usize = 256;
+
+/// A peer that was listed by an earlier life of the router.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoredPeer<'a> {
+    /// Who.
+    pub id: PeerId,
+    /// Its WireGuard key.
+    pub key: WgKey,
+    /// Its `Peer` message as it was listed.
+    pub encoded: &'a [u8],
+    /// When it was first heard of, in seconds since 1970.
+    pub met_unix_s: u64,
+    /// When it was last heard of, in seconds since 1970.
+    pub heard_unix_s: u64,
+}
 
 impl<T: Tunnel> Router<T> {
     /// Lists the peer behind `session` at the address that it proved to be at. Until a new
@@ -33,7 +50,7 @@ impl<T: Tunnel> Router<T> {
         let Some(bound) = peer.identity else { return };
         (peer.listed_at, peer.seen_at) = (Some(at), now.at);
         let home = HomeRef { shard: self.shard, session };
-        let entry = entry(home, at, bound.peer_id, &key);
+        let entry = entry(now, home, at, bound.peer_id, &key);
         let owner = self.partition.owner(&entry.id.0);
         if owner == self.shard {
             return self.enlist(now, entry);
@@ -54,14 +71,32 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Lists a peer that is known from before and has no session here. It stays until
-    /// its place is wanted: nobody answers the PING then. Whether it was listed.
-    pub fn remember(&mut self, now: Now, peer_id: PeerId, key: &WgKey, at: SocketAddr) -> bool {
-        let nobody =
+    /// Lists a peer that is known from before and has no session here, if this shard owns its id
+    /// and the table [takes it](overlay::Table::restore). It stays until its place is wanted,
+    /// for nobody answers the PING then, or until it had its time to come back; a session takes
+    /// the entry over. Whether it was listed; what cannot have been listed never is.
+    pub fn restore_peer(&mut self, now: Now, restored: &RestoredPeer<'_>) -> bool {
+        let Some(entry) = self.restored(restored) else { return false };
+        let listed = self.table.restore(now, entry, restored.heard_unix_s);
+        if listed {
+            self.outbox.counters.inserted(Inserted::Added);
+        }
+        listed
+    }
+
+    fn restored(&self, restored: &RestoredPeer<'_>) -> Option<Entry> {
+        let RestoredPeer { id, key, encoded, met_unix_s, .. } = *restored;
+        let peer = Peer::read(encoded).ok()?;
+        let right = peer.peer_id == id && peer.wg_public == key;
+        if !right || self.partition.owner(&id.0) != self.shard {
+            return None;
+        }
+        let ip = peer.addrs.sockets().next()?.ip();
+        let encoded = body::Entry::encode(&peer).ok()?.as_ref().try_into().ok()?;
+        let home =
             HomeRef { shard: self.shard, session: SessionRef { slot: u32::MAX, generation: 0 } };
-        let outcome = self.table.insert(now.at, entry(nobody, at, peer_id, key));
-        self.outbox.counters.inserted(outcome);
-        matches!(outcome, Inserted::Added | Inserted::Updated)
+        let (prefix, scope) = (Prefix::of(ip), Scope::of(ip));
+        Some(Entry { id, home, prefix, scope, met_unix_s, encoded })
     }
 
     /// Pings the peer that was silent longest, to see whether it still holds its place. Returns
@@ -145,10 +180,12 @@ impl<T: Tunnel> Router<T> {
         // What is left is due still, and the next turn's.
         self.records.poll(now.at);
         self.reassembly.poll(now.at);
-        while let Some(event) = self.table.poll(now.at) {
-            match event {
-                TableEvent::Evicted { .. } => self.outbox.counters.evicted(),
-                TableEvent::Added { .. } => {}
+        for _ in 0..TABLE_EVENTS_A_POLL {
+            match self.table.poll(now.at) {
+                Some(TableEvent::Evicted { .. }) => self.outbox.counters.evicted(),
+                Some(TableEvent::Lapsed { .. }) => self.outbox.counters.lapsed(),
+                Some(TableEvent::Added { .. }) => {}
+                None => break,
             }
         }
         while self.tray.is_light()
@@ -188,15 +225,17 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Answers with the closest peers whose addresses mean something to who is asking: one frame,
-    /// or as many chunks as it takes if the peer agreed to chunks.
+    /// Answers with the closest peers and others drawn from all, whose addresses mean something to
+    /// who is asking: one frame, or as many chunks as it takes if the peer agreed to chunks.
     pub(super) fn find_node(&mut self, now: Now, request: &Request<'_>) {
         let Ok(asked) = FindNodeReq::read(request.body) else {
             return self.refuse(now, request, Code::Invalid, 0);
         };
-        let asker = Scope::of(request.from.path.peer.ip());
-        let target = &asked.target_id;
-        let peers = overlay::closest(&self.table, &self.others, target, asked.wanted(), asker);
+        let asker = Viewpoint::of(request.from.path.peer.ip());
+        let (target, wanted) = (&asked.target_id, asked.wanted());
+        let (table, others, sample) = (&self.table, &self.others, &mut self.sample);
+        sample.refresh(now.at, table, others, &mut self.rng);
+        let peers = overlay::answer(table, others, sample, target, wanted, asker);
         let peer = self.peers.at(request.from.session);
         let limit = peer.plaintext_limit();
         let room = limit - SHIM_BYTES - HEADER_BYTES;
@@ -234,7 +273,7 @@ impl<T: Tunnel> Router<T> {
 }
 
 /// A peer as the table lists it.
-fn entry(home: HomeRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
+fn entry(now: Now, home: HomeRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
     let observed = [multiaddr::encode(at)];
     let peer =
         Peer { peer_id: id, addrs: Addrs::of(&observed), rtt_ms: 0, wg_public: *key, flags: 0 };
@@ -242,7 +281,8 @@ fn entry(home: HomeRef, at: SocketAddr, id: PeerId, key: &WgKey) -> Entry {
         unreachable!("four socket addresses fit, this is one");
     };
     let encoded = ArrayVec::try_from(encoded.as_ref()).unwrap_or_default();
-    Entry { id, home, prefix: Prefix::of(at.ip()), scope: Scope::of(at.ip()), encoded }
+    let (prefix, scope) = (Prefix::of(at.ip()), Scope::of(at.ip()));
+    Entry { id, home, prefix, scope, met_unix_s: now.unix_s(), encoded }
 }
 
 /// A chunk's number or count on the wire.

@@ -187,6 +187,8 @@ attributes! {
     PmtuRaise "pmtu/raise_s" seconds(10, 86_400), "600", Reserved,
         "Time between attempts to find a larger path MTU.";
 
+    OverlayRole "overlay/role" Kind::Choice(&["boot", "route", "relay"]), "relay", Restart,
+        "What the router does for peers: boot brings them together and keeps nothing for them, route stores values and providers as well, relay is to do everything; this version relays nothing yet, so there it does what route does.";
     OverlayK "overlay/k" number(20, 20), "20", Restart,
         "Peers of one bucket of the routing table; 20 for all routers.";
     OverlayAlpha "overlay/alpha" number(3, 8), "3", Reserved,

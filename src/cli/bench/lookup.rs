@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use crate::cli::{Exit, Failure, output};
 use crate::ids::{PeerId, WgKey};
 use crate::port::EngineChoice;
-use crate::router::Router;
+use crate::router::{RestoredPeer, Router};
 use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
+use crate::wire::body::{Addrs, Entry, Peer};
 use crate::wire::kind::Kind;
+use crate::wire::multiaddr;
 
 use super::echo::per_answer;
 use super::fleet::{Fleet, Pattern};
@@ -26,6 +28,8 @@ use super::{Scale, median, requests};
 
 /// Peers in the table.
 const PEERS: u32 = 100_000;
+/// How long they are known.
+const AN_HOUR_S: u64 = 3600;
 /// Sessions that ask.
 const FLOWS: usize = 256;
 /// UDP payload of the PING that is compared to.
@@ -97,7 +101,20 @@ fn populate(now: Now, router: &mut Router<WireGuard>) {
         let id = PeerId::of_public(&spread(number, 1));
         let [_, high, middle, low] = number.to_be_bytes();
         let at = SocketAddr::from(([11 + high, middle, low, 1], 7743));
-        let listed = router.remember(now, id, &WgKey(spread(number, 2)), at);
+        let (key, addrs) = (WgKey(spread(number, 2)), [multiaddr::encode(at)]);
+        let addrs = Addrs::of(&addrs);
+        let peer = Peer { peer_id: id, addrs, rtt_ms: 0, wg_public: key, flags: 0 };
+        let encoded = Entry::encode(&peer).expect("one address fits");
+        let listed = router.restore_peer(
+            now,
+            &RestoredPeer {
+                id,
+                key,
+                encoded: encoded.as_ref(),
+                met_unix_s: now.unix_s() - AN_HOUR_S,
+                heard_unix_s: now.unix_s(),
+            },
+        );
         assert!(listed, "the table has room for them");
     }
 }

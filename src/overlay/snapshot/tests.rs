@@ -26,6 +26,7 @@ fn entry(id: PeerId) -> Entry {
         home: HomeRef { shard: 1, session: SessionRef { slot: 0, generation: 0 } },
         prefix: Prefix([6, id.0[0], a, b, 0, 0, 0]),
         scope: Scope::Global,
+        met_unix_s: 0,
         encoded: id.0.into_iter().collect(),
     }
 }

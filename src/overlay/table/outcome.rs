@@ -64,4 +64,9 @@ pub enum TableEvent {
         /// Who is in.
         peer: PeerId,
     },
+    /// `peer` was restored, did not come back, and is out.
+    Lapsed {
+        /// Who is out.
+        peer: PeerId,
+    },
 }

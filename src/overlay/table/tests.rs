@@ -34,6 +34,7 @@ fn entry(id: PeerId, network: u8, version: u32) -> Entry {
         prefix: Prefix([4, network, 0, 0, 0, 0, 0]),
         // A network of number 30 or above is somebody's own.
         scope: if network < 30 { Scope::Global } else { Scope::Private },
+        met_unix_s: 0,
         encoded: version.to_be_bytes().into_iter().chain(id.0).collect(),
     }
 }

@@ -1,0 +1,92 @@
+//! Peers that are known from before the router started, and what is to be kept of peers for the
+//! next time.
+//!
+//! A restored peer is listed without a session: it was there for minutes and is worth a try, even
+//! before it has found back. It takes free places only, is the first to be asked whether it
+//! is alive when its bucket is full, and has [`RETURN_WITHIN`] to come back.
+
+use std::time::Duration;
+
+use super::{Entry, EntryIdx, Room, Stored, Table, TableEvent};
+use crate::time::{Moment, Now};
+
+/// A peer that was heard of so long after it was met is verified: it did not come and go.
+pub const VERIFIED_AFTER: Duration = Duration::from_secs(180);
+/// How long ago a peer may have been heard of to be restored.
+pub const RESTORED_AGE_MAX: Duration = Duration::from_secs(86_400);
+/// How long a restored peer stays listed without a session.
+pub const RETURN_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// An entry and what else is known of its peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'t> {
+    /// Its number, until the table changes.
+    pub index: usize,
+    /// Who, and when it was met.
+    pub entry: &'t Entry,
+    /// When it was last heard of, in seconds since 1970.
+    pub heard_unix_s: u64,
+}
+
+impl Table {
+    /// Lists a peer that was last heard of at `heard_unix_s`, before the router started, if it is
+    /// verified, was heard of lately enough and there is a free place for it. Who is listed already
+    /// stays as it is, but keeps the earlier time at which it was met. Returns whether the
+    /// peer was listed by this.
+    pub fn restore(&mut self, now: Now, entry: Entry, heard_unix_s: u64) -> bool {
+        let known_s = heard_unix_s.saturating_sub(entry.met_unix_s);
+        let age_s = now.unix_s().saturating_sub(heard_unix_s);
+        if known_s < VERIFIED_AFTER.as_secs() || age_s > RESTORED_AGE_MAX.as_secs() {
+            return false;
+        }
+        if let Some(EntryIdx(at)) = self.find(&entry.id) {
+            let met = &mut self.entries[at as usize].entry.met_unix_s;
+            *met = entry.met_unix_s.min(*met);
+            return false;
+        }
+        let waits = self.candidates.iter().any(|candidate| candidate.newcomer.id == entry.id);
+        if waits || self.restored.len() == self.config.entries_max {
+            return false;
+        }
+        let Room::Free(leaf) = self.room(&entry) else { return false };
+        let id = entry.id;
+        self.add(leaf, now.at, entry);
+        if let Some(stored) = self.entries.last_mut() {
+            stored.heard_before = Some(heard_unix_s);
+        }
+        self.restored.push_back((now.at + RETURN_WITHIN, id));
+        true
+    }
+
+    /// Every entry of a number below `from`, the highest first. Whoever goes on later from the
+    /// last number it saw misses nobody who was there all the time: when a peer leaves, the last
+    /// one takes its place, and that one was visited or lies below still.
+    pub fn iter_down(&self, now: Now, from: usize) -> impl Iterator<Item = Known<'_>> {
+        let below = &self.entries[..from.min(self.entries.len())];
+        below.iter().enumerate().rev().map(move |(index, stored)| {
+            let Stored { entry, last_seen, heard_before, .. } = stored;
+            let heard_unix_s = heard_before
+                .unwrap_or_else(|| now.unix_s().saturating_sub(now.at.since(*last_seen).as_secs()));
+            Known { index, entry, heard_unix_s }
+        })
+    }
+
+    pub(super) fn return_deadline(&self) -> Moment {
+        self.restored.front().map_or(Moment::NEVER, |(deadline, _)| *deadline)
+    }
+
+    /// Takes out the next restored peer whose time to come back is over.
+    pub(super) fn lapsed(&mut self, now: Moment) -> Option<TableEvent> {
+        while self.return_deadline() <= now {
+            let (deadline, peer) = self.restored.pop_front()?;
+            let Some(EntryIdx(at)) = self.find(&peer) else { continue };
+            let stored = &self.entries[at as usize];
+            // It may have left meanwhile and been restored again.
+            if stored.heard_before.is_some() && stored.last_seen + RETURN_WITHIN <= deadline {
+                self.remove(&peer);
+                return Some(TableEvent::Lapsed { peer });
+            }
+        }
+        None
+    }
+}
