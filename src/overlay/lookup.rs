@@ -131,3 +131,6 @@ fn merged<'t>(table: &'t Table, others: &'t Others, target: &PeerId, limit: usiz
     };
     std::iter::from_fn(next).take(limit.min(FIND_NODE_PEERS_MAX)).collect()
 }
+
+#[cfg(test)]
+mod tests;

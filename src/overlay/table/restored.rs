@@ -90,3 +90,6 @@ impl Table {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
