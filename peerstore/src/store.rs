@@ -197,7 +197,7 @@ impl<S: Storage> Store<S> {
     /// One write of all that is staged; a sync if more than [`Config::sync_bytes`] wait for one.
     ///
     /// # Errors
-    /// What failed. The store is broken then; nothing is lost.
+    /// What failed, or that the store is broken, as it is then; nothing is lost.
     pub fn write(&mut self) -> Result<(), Fault> {
         self.write_staged()?;
         if self.pending.len() > self.config.sync_bytes { self.sync() } else { Ok(()) }
@@ -206,13 +206,13 @@ impl<S: Storage> Store<S> {
     /// Writes all that is staged and makes it last.
     ///
     /// # Errors
-    /// What failed. The store is broken then; nothing is lost.
+    /// What failed, or that the store is broken, as it is then; nothing is lost.
     pub fn sync(&mut self) -> Result<(), Fault> {
         self.write_staged()?;
+        let log = self.log.as_mut().ok_or_else(|| still_broken(self.status.last_fault))?;
         if self.pending.len() == 0 {
             return Ok(());
         }
-        let log = self.log.as_mut().ok_or_else(|| still_broken(self.status.last_fault))?;
         if let Err(error) = log.sync() {
             return Err(self.break_log(Fault::of("sync the log")(error)));
         }
@@ -278,7 +278,9 @@ impl<S: Storage> Store<S> {
     /// What failed; what was not synced is lost then.
     pub fn close(mut self) -> Result<(), Fault> {
         self.abandon_snapshot();
-        self.sync()?;
+        if self.log.is_some() || self.pending.len() > 0 {
+            self.sync()?;
+        }
         if let Some(log) = &mut self.log {
             log.trim();
         }
@@ -286,11 +288,11 @@ impl<S: Storage> Store<S> {
     }
 
     fn write_staged(&mut self) -> Result<(), Fault> {
+        let log = self.log.as_mut().ok_or_else(|| still_broken(self.status.last_fault))?;
         let staged = self.pending.staged();
         if staged.is_empty() {
             return Ok(());
         }
-        let log = self.log.as_mut().ok_or_else(|| still_broken(self.status.last_fault))?;
         if let Err(error) = log.append(staged) {
             return Err(self.break_log(Fault::of("append to the log")(error)));
         }
@@ -350,9 +352,6 @@ impl<S: Storage> Store<S> {
     pub fn begin_snapshot(&mut self, unix_s: u64) -> Result<(), Fault> {
         assert!(self.snapshot.is_none(), "one snapshot at a time");
         self.sync()?;
-        if self.log.is_none() {
-            return Err(still_broken(self.status.last_fault));
-        }
         let log = self.begin_log(unix_s)?;
         if let Some(mut ended) = self.log.replace(log) {
             ended.trim();

@@ -2,8 +2,11 @@
 
 mod crash;
 mod damage;
+mod divide;
+mod faults;
 mod hostile;
 mod model;
 mod owner;
+mod rules;
 mod saboteur;
 mod workload;
