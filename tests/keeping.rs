@@ -298,3 +298,80 @@ fn what_has_expired_meanwhile_is_not_taken_back() {
     let mut peer = identified(&mut again, &identity(9), "8.9.1.1:4000");
     assert_eq!(found(&mut again, &mut peer, topic), (None, 0));
 }
+
+/// Kinds of the records of a log.
+fn kinds(log: &[u8]) -> Vec<&'static str> {
+    Frames::new(log, EPOCH).map(|frame| frame.record.kind().label()).collect()
+}
+
+/// Lets a peer speak every ten seconds, for so long; the frames of what changed meanwhile.
+fn speak(bench: &mut Bench, peer: &mut Peer, seconds: u64) -> Vec<u8> {
+    let mut log = Vec::new();
+    for _ in 0..seconds / 10 {
+        bench.advance(10_000_000_000);
+        let ping = peer.seal_ping();
+        bench.deliver(peer.path(), &ping);
+        log.extend(changes(bench));
+    }
+    log
+}
+
+#[test]
+fn a_peer_is_recorded_when_it_stayed_for_minutes_and_erased_when_it_left() {
+    let mut bench = bench(Keeping::Store);
+    let who = identity(1);
+    let mut peer = identified(&mut bench, &who, "8.1.1.1:4000");
+    assert_eq!(kinds(&changes(&mut bench)), ["binding"]);
+    // A key lasts for three minutes, and the peer is asked for a new one in time.
+    assert!(speak(&mut bench, &mut peer, 110).is_empty());
+    let mut peer = identified(&mut bench, &who, "8.1.1.1:4000");
+    let log = speak(&mut bench, &mut peer, 110);
+    assert_eq!(kinds(&log), ["peer"], "once");
+    let mut snapshot = Vec::new();
+    bench.router.walk(bench.now, Cursor::default(), |record| {
+        push(&mut snapshot, record);
+        true
+    });
+    assert_eq!(kinds(&snapshot), ["binding", "peer"]);
+
+    for log in [&log, &snapshot] {
+        let mut again = self::bench(Keeping::Store);
+        again.advance(bench.now.at.as_nanos());
+        restore(&mut again, log);
+        assert_eq!(again.router.table().len(), 1);
+    }
+
+    // It leaves, and takes its record along.
+    let mut left = Vec::new();
+    for _ in 0..40 {
+        bench.advance(10_000_000_000);
+        bench.due();
+        left.extend(changes(&mut bench));
+    }
+    assert_eq!(kinds(&left), ["tombstone"]);
+    let mut again = self::bench(Keeping::Store);
+    again.advance(bench.now.at.as_nanos());
+    restore(&mut again, &[log, left].concat());
+    assert_eq!(again.router.table().len(), 0);
+}
+
+#[test]
+fn a_binding_from_before_is_not_verified_again_but_its_signature_is_compared() {
+    let (_, log, _) = with_history();
+    let mut again = bench(Keeping::Store);
+    restore(&mut again, &log);
+    let who = identity(1);
+    identified(&mut again, &who, "8.1.1.1:4000");
+    assert!(changes(&mut again).is_empty(), "nothing new");
+    let mut forger = again.peer_with(who.wg_secret().clone(), "8.1.1.1:4000");
+    again.connect(&mut forger);
+    let mut forged = who.binding(0, u64::from(u32::MAX));
+    forged.signature[7] ^= 1;
+    let request = NegotiateReq { binding: Some(forged), ..NegotiateReq::default() };
+    let header = Header::request(Kind::NegotiateReq, NEGOTIATE);
+    let sealed = forger.seal(header, |body| request.write(body));
+    let sent = again.deliver(forger.path(), &sealed);
+    let (header, body) = forger.frame(&sent[0].1);
+    assert_eq!(header.kind, Kind::Error.id());
+    assert_eq!(Error::read(&body).unwrap().code, Code::Unauthorized);
+}

@@ -19,7 +19,8 @@ use crate::wire::kind::Kind;
 use crate::wire::{header, multiaddr};
 
 /// Capabilities that this client asks for.
-const WANTED: u64 = feature::STREAMING_CHUNKS | feature::REFLECT | feature::BOOT_ONLY | feature::GOAWAY;
+const WANTED: u64 =
+    feature::STREAMING_CHUNKS | feature::REFLECT | feature::BOOT_ONLY | feature::GOAWAY;
 /// A clock that runs ahead of the router's must not make a binding of the future.
 const BINDING_BACKDATED_S: u64 = 300;
 /// How long a binding of ours holds.

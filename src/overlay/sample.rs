@@ -55,13 +55,7 @@ impl Default for Sample {
 impl Sample {
     /// Draws anew if it is time: to be called in front of each answer.
     #[inline]
-    pub fn refresh(
-        &mut self,
-        now: Moment,
-        table: &Table,
-        others: &Others,
-        rng: &mut impl RngCore,
-    ) {
+    pub fn refresh(&mut self, now: Moment, table: &Table, others: &Others, rng: &mut impl RngCore) {
         if self.drawn_at.is_none_or(|at| now.since(at) >= INTERVAL) {
             self.drawn_at = Some(now);
             self.redraw(table, others, rng);

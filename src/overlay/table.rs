@@ -34,7 +34,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::snapshot::BucketSet;
-use crate::ids::{HomeRef, PeerId};
+use crate::ids::{HomeRef, PeerId, WgKey};
 use crate::limits::FIND_NODE_PEERS_MAX;
 use crate::net::{Prefix, Scope};
 use crate::time::Moment;
@@ -42,7 +42,7 @@ use bucket::Bucket;
 use trie::Trie;
 
 pub use outcome::{Inserted, Refused, TableEvent};
-pub use restored::{Known, RESTORED_AGE_MAX, RETURN_WITHIN, VERIFIED_AFTER};
+pub use restored::{Known, RECORD_INTERVAL, RESTORED_AGE_MAX, RETURN_WITHIN, VERIFIED_AFTER};
 
 /// Entries in a bucket.
 pub const K: usize = 20;
@@ -105,11 +105,13 @@ struct Stored {
     /// Of one that was restored and did not come back yet: when it was heard of before that, in
     /// seconds since 1970.
     heard_before: Option<u64>,
+    /// When it was last recorded for the next time, in seconds since 1970; 0 is never.
+    recorded_unix_s: u64,
 }
 
 impl Stored {
     const fn alive(entry: Entry, last_seen: Moment) -> Self {
-        Self { entry, last_seen, pinged: false, heard_before: None }
+        Self { entry, last_seen, pinged: false, heard_before: None, recorded_unix_s: 0 }
     }
 }
 
@@ -143,6 +145,8 @@ pub struct Table {
     /// Who was restored and until when it has to come back, the earliest first; also those that
     /// came back or left.
     restored: VecDeque<(Moment, PeerId)>,
+    /// Who was recorded for the next time, and left.
+    gone: Vec<(PeerId, WgKey)>,
     /// Where something changed.
     changed: BucketSet,
 }
@@ -167,6 +171,7 @@ impl Table {
             entries: Vec::with_capacity(config.entries_max),
             candidates: VecDeque::with_capacity(CANDIDATES_MAX),
             restored: VecDeque::with_capacity(config.entries_max),
+            gone: Vec::new(),
             changed: BucketSet::EMPTY,
             config,
         }
@@ -378,7 +383,11 @@ impl Table {
             self.changed.add(entry.id.0[0]);
         }
         entry.met_unix_s = entry.met_unix_s.min(stored.entry.met_unix_s);
-        *stored = Stored::alive(entry, now);
+        // Recorded elsewhere is recorded long ago.
+        let same = stored.entry.encoded == entry.encoded;
+        let recorded_unix_s =
+            if same { stored.recorded_unix_s } else { stored.recorded_unix_s.min(1) };
+        *stored = Stored { recorded_unix_s, ..Stored::alive(entry, now) };
         Inserted::Updated
     }
 
@@ -474,7 +483,9 @@ impl Table {
 
     /// Removes an entry and moves the last one into its place.
     fn take_out(&mut self, at: EntryIdx) {
-        let gone = self.entries.swap_remove(at.0 as usize).entry.id;
+        let stored = self.entries.swap_remove(at.0 as usize);
+        self.note_gone(&stored);
+        let gone = stored.entry.id;
         self.changed.add(gone.0[0]);
         let leaf = self.trie.leaf(&gone);
         self.trie.bucket_mut(leaf).remove(at.0);

@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use peerstore::record::{self as stored, Host, Subject};
 
-use crate::ids::{Key, PeerId};
+use crate::ids::{Key, PeerId, WgKey};
 use crate::overlay::records::{KeptProvider, KeptValue, Outcome, Version};
+use crate::overlay::table::Known;
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
-use crate::wire::body::IdentityBinding;
+use crate::wire::body::{self, IdentityBinding};
 
 use super::records::{Asker, Write, Written};
 use super::{Mail, Router};
@@ -46,6 +47,8 @@ pub(super) enum Note {
     Provider(Key, PeerId),
     /// It had to go.
     NoProvider(Key, PeerId),
+    /// A listed peer is verified.
+    Peer(PeerId),
     /// A binding was verified.
     Binding(IdentityBinding),
 }
@@ -137,6 +140,8 @@ pub enum Cursor {
     Providers(usize),
     /// With the binding of this number.
     Bindings(usize),
+    /// With the peers below this number.
+    Peers(usize),
     /// There is nothing more.
     End,
 }
@@ -148,18 +153,30 @@ impl<T: Tunnel> Router<T> {
         self.journal.room = bytes;
     }
 
+    /// Notes a peer that was just heard of, if there is news of it.
+    pub(super) fn note_peer(&mut self, now: Now, id: &PeerId) {
+        if self.journal.keeping != Keeping::Memory && self.table.take_news(now, id) {
+            self.journal.note(Note::Peer(*id));
+        }
+    }
+
     /// Whether [`take_changes`](Self::take_changes) has something to hand over, or somebody waits to
     /// be told of a position.
     #[inline]
     pub fn has_changes(&self) -> bool {
         let unplaced = |last: &Waiting| last.position == u64::MAX;
-        !self.journal.notes.is_empty() || self.journal.waiting.back().is_some_and(unplaced)
+        !self.journal.notes.is_empty()
+            || self.table.has_gone()
+            || self.journal.waiting.back().is_some_and(unplaced)
     }
 
     /// Hands the record of every change to `put`, oldest first. To be called after whatever else
     /// this router was asked to do; then [`changes_taken`](Self::changes_taken).
     pub fn take_changes(&mut self, now: Now, mut put: impl FnMut(&peerstore::Record<'_>)) {
-        let Self { journal, records, .. } = self;
+        let Self { journal, records, table, .. } = self;
+        for (id, key) in table.take_gone() {
+            put(&no_peer(id, key));
+        }
         for note in journal.notes.drain(..) {
             let record = match note {
                 Note::Value(key) => records.value(&key).and_then(|kept| value(now, &kept)),
@@ -167,6 +184,7 @@ impl<T: Tunnel> Router<T> {
                     records.provider(&key, &peer).and_then(|kept| provider(now, &kept))
                 }
                 Note::NoProvider(key, peer) => Some(no_provider(key, peer)),
+                Note::Peer(id) => table.known(now, &id).and_then(|known| peer(&known)),
                 Note::Binding(bound) => Some(binding(&bound)),
             };
             if let Some(record) = record {
@@ -264,11 +282,13 @@ impl<T: Tunnel> Router<T> {
         mut put: impl FnMut(&peerstore::Record<'_>) -> bool,
     ) -> Cursor {
         let mut put = |record: Option<peerstore::Record<'_>>| record.is_none_or(|it| put(&it));
-        let (values, providers, bindings) = match cursor {
-            Cursor::Start => (0, 0, 0),
-            Cursor::Values(at) => (at, 0, 0),
-            Cursor::Providers(at) => (usize::MAX, at, 0),
-            Cursor::Bindings(at) => (usize::MAX, usize::MAX, at),
+        const DONE: usize = usize::MAX;
+        let (values, providers, bindings, peers) = match cursor {
+            Cursor::Start => (0, 0, 0, usize::MAX),
+            Cursor::Values(at) => (at, 0, 0, usize::MAX),
+            Cursor::Providers(at) => (DONE, at, 0, usize::MAX),
+            Cursor::Bindings(at) => (DONE, DONE, at, usize::MAX),
+            Cursor::Peers(below) => (DONE, DONE, DONE, below),
             Cursor::End => return Cursor::End,
         };
         for (at, kept) in self.records.values_from(values) {
@@ -285,6 +305,11 @@ impl<T: Tunnel> Router<T> {
             let holds = bound.not_after_unix_s >= now.unix_s();
             if !put(holds.then(|| binding(bound))) {
                 return Cursor::Bindings(at);
+            }
+        }
+        for known in self.table.iter_down(now, peers) {
+            if !put(known.is_verified().then(|| peer(&known)).flatten()) {
+                return Cursor::Peers(known.index + 1);
             }
         }
         Cursor::End
@@ -328,13 +353,31 @@ fn no_provider(key: Key, peer: PeerId) -> peerstore::Record<'static> {
     peerstore::Record::Tombstone(stored::Tombstone { expires_unix_s: 0, subject })
 }
 
+/// `None` for an entry that is none: whoever made it wrote a key into it.
+fn peer<'a>(known: &Known<'a>) -> Option<peerstore::Record<'a>> {
+    let encoded: &'a [u8] = &known.entry.encoded;
+    let key = body::Peer::read(encoded).ok()?.wg_public;
+    Some(peerstore::Record::Peer(stored::Peer {
+        host: host(known.entry.id, key),
+        first_seen_unix_s: known.entry.met_unix_s,
+        last_seen_unix_s: known.heard_unix_s,
+        message: peerstore::Message::new(encoded).ok()?,
+    }))
+}
+
+fn no_peer(id: PeerId, key: WgKey) -> peerstore::Record<'static> {
+    let subject = Subject::Host(host(id, key));
+    peerstore::Record::Tombstone(stored::Tombstone { expires_unix_s: 0, subject })
+}
+
+fn host(id: PeerId, key: WgKey) -> Host {
+    Host { peer_id: peerstore::PeerId(id.0), wireguard: peerstore::WgKey(key.0) }
+}
+
 fn binding(bound: &IdentityBinding) -> peerstore::Record<'static> {
     let peer_id = PeerId::of_public(&bound.ed25519_public);
     peerstore::Record::Binding(stored::Binding {
-        host: Host {
-            peer_id: peerstore::PeerId(peer_id.0),
-            wireguard: peerstore::WgKey(bound.x25519_public.0),
-        },
+        host: host(peer_id, bound.x25519_public),
         signing: peerstore::SigningKey(bound.ed25519_public),
         not_before_unix_s: bound.not_before_unix_s,
         not_after_unix_s: bound.not_after_unix_s,

@@ -209,7 +209,9 @@ impl<T: Tunnel> Router<T> {
                 self.enlist(now, Entry { id, home, prefix, scope, met_unix_s, encoded });
             }
             Mail::Seen(id, session) => {
-                if !self.table.seen(&id, now.at) {
+                if self.table.seen(&id, now.at) {
+                    self.note_peer(now, &id);
+                } else {
                     self.tray.post(from, Mail::Unlisted(session), &[]);
                 }
             }

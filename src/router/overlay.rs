@@ -61,8 +61,12 @@ impl<T: Tunnel> Router<T> {
 
     /// Lists a peer whose id this shard owns, whosever session it has.
     pub(super) fn enlist(&mut self, now: Now, entry: Entry) {
+        let id = entry.id;
         let outcome = self.table.insert(now.at, entry);
         self.outbox.counters.inserted(outcome);
+        if outcome == Inserted::Updated {
+            self.note_peer(now, &id);
+        }
         let Inserted::Pinging { home, peer } = outcome else { return };
         if home.shard != self.shard && home.shard < self.partition.shards() {
             self.tray.post(home.shard, Mail::Ask(peer, home.session), &[]);
@@ -148,7 +152,9 @@ impl<T: Tunnel> Router<T> {
             match self.partition.owner(&id.0) {
                 owner if owner == self.shard => {
                     // Whoever found no place may find one now.
-                    if !self.table.seen(&id, now.at) {
+                    if self.table.seen(&id, now.at) {
+                        self.note_peer(now, &id);
+                    } else {
                         self.list(now, session);
                     }
                 }

@@ -15,7 +15,7 @@ use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::body::{IdentityBinding, Record};
 
-use super::Router;
+use super::{RestoredPeer, Router};
 
 impl<T: Tunnel> Router<T> {
     /// Takes back one record. Returns whether it says anything still.
@@ -25,9 +25,18 @@ impl<T: Tunnel> Router<T> {
             peerstore::Record::Provider(provider) => self.restore_provider(now, provider),
             peerstore::Record::Binding(binding) => self.restore_binding(now, binding),
             peerstore::Record::Tombstone(tombstone) => self.restore_tombstone(&tombstone.subject),
+            peerstore::Record::Peer(peer) => self.restore_peer(
+                now,
+                &RestoredPeer {
+                    id: PeerId(peer.host.peer_id.0),
+                    key: WgKey(peer.host.wireguard.0),
+                    encoded: peer.message.bytes(),
+                    met_unix_s: peer.first_seen_unix_s,
+                    heard_unix_s: peer.last_seen_unix_s,
+                },
+            ),
             // Nothing keeps these in memory yet.
-            peerstore::Record::Peer(_)
-            | peerstore::Record::Score(_)
+            peerstore::Record::Score(_)
             | peerstore::Record::Ban(_)
             | peerstore::Record::PathFacts(_)
             | peerstore::Record::Seal(_) => false,
@@ -88,7 +97,8 @@ impl<T: Tunnel> Router<T> {
             Subject::Provider { key, peer_id, .. } => {
                 self.records.take_back(&Key(key.0), &PeerId(peer_id.0))
             }
-            Subject::Host(_) | Subject::Value { .. } | Subject::Ban(_) => false,
+            Subject::Host(host) => self.table.forget(&PeerId(host.peer_id.0)),
+            Subject::Value { .. } | Subject::Ban(_) => false,
         }
     }
 }

@@ -114,10 +114,7 @@ impl<T: Tunnel> Router<T> {
             found: Found::default(),
         });
         match self.partition.owner(&asked.key.0) {
-            _ if !self.config.role.stores() => {
-                let found = Found::Nothing;
-                self.answer_value(now, &Answer { asker, key: asked.key, found });
-            }
+            _ if !self.config.role.stores() => self.answer_value(now, lookup),
             owner if owner == self.shard => {
                 self.look_up(now, &mut lookup);
                 self.answer_value(now, lookup);

@@ -50,8 +50,7 @@ fn ids(sample: &Sample) -> Vec<PeerId> {
 /// Pearson's statistic of counts that should be alike, and how far it may be from its mean: six
 /// times its deviation. `spread` is what the variance of a count is of its mean.
 fn is_even(counts: impl Iterator<Item = u32>, mean: f64, spread: f64) -> bool {
-    let parts: Vec<f64> =
-        counts.map(|n| (f64::from(n) - mean).powi(2) / (mean * spread)).collect();
+    let parts: Vec<f64> = counts.map(|n| (f64::from(n) - mean).powi(2) / (mean * spread)).collect();
     let freedom = parts.len() as f64 - 1.0;
     let statistic: f64 = parts.iter().sum();
     (statistic - freedom).abs() < 6.0 * (2.0 * freedom).sqrt()

@@ -8,12 +8,16 @@
 use std::time::Duration;
 
 use super::{Entry, EntryIdx, Room, Stored, Table, TableEvent};
+use crate::ids::{PeerId, WgKey};
 use crate::time::{Moment, Now};
+use crate::wire::body::Peer;
 
 /// A peer that was heard of so long after it was met is verified: it did not come and go.
 pub const VERIFIED_AFTER: Duration = Duration::from_secs(180);
 /// How long ago a peer may have been heard of to be restored.
 pub const RESTORED_AGE_MAX: Duration = Duration::from_secs(86_400);
+/// How often a peer is recorded that stays as it is.
+pub const RECORD_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long a restored peer stays listed without a session.
 pub const RETURN_WITHIN: Duration = Duration::from_secs(15 * 60);
 
@@ -26,6 +30,13 @@ pub struct Known<'t> {
     pub entry: &'t Entry,
     /// When it was last heard of, in seconds since 1970.
     pub heard_unix_s: u64,
+}
+
+impl Known<'_> {
+    /// Whether it did not come and go.
+    pub fn is_verified(&self) -> bool {
+        self.heard_unix_s.saturating_sub(self.entry.met_unix_s) >= VERIFIED_AFTER.as_secs()
+    }
 }
 
 impl Table {
@@ -53,6 +64,7 @@ impl Table {
         self.add(leaf, now.at, entry);
         if let Some(stored) = self.entries.last_mut() {
             stored.heard_before = Some(heard_unix_s);
+            stored.recorded_unix_s = heard_unix_s.max(1);
         }
         self.restored.push_back((now.at + RETURN_WITHIN, id));
         true
@@ -69,6 +81,54 @@ impl Table {
                 .unwrap_or_else(|| now.unix_s().saturating_sub(now.at.since(*last_seen).as_secs()));
             Known { index, entry, heard_unix_s }
         })
+    }
+
+    /// Whether a peer that was just heard of should be recorded for the next time: it is verified,
+    /// and what was recorded of it is old, or not where it is now. Then it counts as recorded.
+    pub fn take_news(&mut self, now: Now, id: &PeerId) -> bool {
+        let Some(EntryIdx(at)) = self.find(id) else { return false };
+        let stored = &mut self.entries[at as usize];
+        let known_s = now.unix_s().saturating_sub(stored.entry.met_unix_s);
+        let recorded_s = now.unix_s().saturating_sub(stored.recorded_unix_s);
+        let news = stored.heard_before.is_none()
+            && known_s >= VERIFIED_AFTER.as_secs()
+            && recorded_s >= RECORD_INTERVAL.as_secs();
+        if news {
+            stored.recorded_unix_s = now.unix_s();
+        }
+        news
+    }
+
+    /// What is known of a peer.
+    pub fn known(&self, now: Now, id: &PeerId) -> Option<Known<'_>> {
+        let EntryIdx(at) = self.find(id)?;
+        self.iter_down(now, at as usize + 1).next()
+    }
+
+    pub(super) fn note_gone(&mut self, stored: &Stored) {
+        if stored.recorded_unix_s != 0
+            && let Ok(peer) = Peer::read(&stored.entry.encoded)
+        {
+            self.gone.push((stored.entry.id, peer.wg_public));
+        }
+    }
+
+    /// Takes out a peer that was restored, as if it had never been recorded. Returns whether it was.
+    pub fn forget(&mut self, id: &PeerId) -> bool {
+        let Some(EntryIdx(at)) = self.find(id) else { return false };
+        let stored = &mut self.entries[at as usize];
+        stored.recorded_unix_s = 0;
+        stored.heard_before.is_some() && self.remove(id)
+    }
+
+    /// Whether recorded peers left since [`take_gone`](Self::take_gone).
+    pub fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Those who left that were recorded, and their keys.
+    pub fn take_gone(&mut self) -> impl Iterator<Item = (PeerId, WgKey)> {
+        self.gone.drain(..)
     }
 
     pub(super) fn return_deadline(&self) -> Moment {
