@@ -1,5 +1,7 @@
 //! Who is listed, and in what order.
 
+use std::collections::BTreeSet;
+
 use molia_router::client::Error;
 use molia_router::ids::PeerId;
 use molia_router::wire::Code;
@@ -7,21 +9,27 @@ use molia_router::wire::Code;
 use super::server::{identity, on_every_engine};
 
 #[test]
-fn listed_peers_are_found_closest_first_in_as_many_chunks_as_it_takes() {
+fn half_of_an_answer_is_closest_and_half_is_drawn_in_as_many_chunks_as_it_takes() {
     on_every_engine(|server| {
         let identities: Vec<_> = (0..30).map(|n| identity(100 + n)).collect();
         let peers: Vec<_> = identities.iter().map(|identity| server.connect_as(identity)).collect();
         let mut asking = server.connect();
         asking.negotiate(None).unwrap();
+        let mut drawn = BTreeSet::new();
         for (seed, (limit, expected)) in (0u8..).zip([(0, 8), (1, 1), (8, 8), (16, 16), (99, 16)]) {
             let target = PeerId([seed.wrapping_mul(77); 32]);
             let found = asking.find_node(&target, limit).unwrap();
             let mut closest: Vec<_> = identities.iter().map(|it| it.peer_id()).collect();
             closest.sort_by_key(|id| id.distance(&target));
-            closest.truncate(expected);
             let ids: Vec<_> = found.iter().map(|found| found.peer).collect();
-            assert_eq!(ids, closest, "limit {limit}");
+            let half = usize::div_ceil(expected, 2);
+            assert_eq!((ids.len(), &ids[..half]), (expected, &closest[..half]), "limit {limit}");
+            let others = BTreeSet::from_iter(&ids[half..]);
+            assert_eq!(others.len(), expected - half, "{ids:?}");
+            assert!(others.iter().all(|id| closest[half..].contains(id)), "{ids:?}");
+            drawn.extend(ids[half..].to_vec());
         }
+        assert!(drawn.len() > 8, "not always the same: {drawn:?}");
         let target = identities[7].peer_id();
         let found = asking.find_node(&target, 1).unwrap().remove(0);
         assert_eq!(found.key, identities[7].wg_key());

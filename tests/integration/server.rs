@@ -18,7 +18,7 @@ use molia_router::partition::{self, Partition};
 use molia_router::port::{
     Achieved, Engine, EngineChoice, Group, Reason, Socket, SocketConfig, Steering,
 };
-use molia_router::router::Config;
+use molia_router::router::{Config, Role};
 use molia_router::shard::{self, PortConfig, Shards, StartError};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -98,7 +98,11 @@ impl Server {
     }
 
     pub(crate) fn with(shape: Shape) -> Result<Self, StartError> {
-        let mut router = Config::default();
+        Self::in_role(shape, Role::default())
+    }
+
+    pub(crate) fn in_role(shape: Shape, role: Role) -> Result<Self, StartError> {
+        let mut router = Config { role, ..Config::default() };
         router.tunnel.sessions_max = 1024;
         router.egress.sessions_max = 1024;
         // Every client of a test has the same address.

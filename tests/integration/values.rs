@@ -10,8 +10,9 @@ use molia_router::clock::Clock;
 use molia_router::counters::layout::Id;
 use molia_router::identity::Identity;
 use molia_router::ids::Key;
+use molia_router::router::Role;
 use molia_router::wire::body::{
-    AnnounceProviderReq, NegotiateReq, Provider, Stamp, StoreReq, StoreResp, Writer,
+    AnnounceProviderReq, NegotiateReq, Provider, Stamp, StoreReq, StoreResp, Writer, feature,
 };
 use molia_router::wire::{Code, Header, Kind, StoreCode};
 
@@ -431,4 +432,46 @@ fn one_stamp_does_not_buy_signature_checks_without_end() {
         let record = OwnedRecord::immutable(value_of(server, 0, 30), HOUR);
         assert_eq!(store(&mut other, &record), StoreCode::Ok);
     });
+}
+
+#[test]
+fn a_boot_router_brings_peers_together_and_keeps_nothing() {
+    for &engine in engines() {
+        for shards in [1, 3] {
+            let shape = Shape { engine, listen: "127.0.0.1:0", shards, steer: true };
+            let server = Server::in_role(shape, Role::Boot).unwrap();
+            let mut clients = one_of_each_home(&server);
+            for owner in server.numbers() {
+                let record = OwnedRecord::immutable(value_of(&server, owner, 30), HOUR);
+                let (_, client) = &mut clients[0];
+                let answer = client.raw(raw(Kind::StoreReq, &store_body(&record, None))).unwrap();
+                assert_eq!(refusal(&answer), (Code::WrongRole, Kind::StoreReq.id().into()));
+                let found = client.find_value(&record.key, 0).unwrap();
+                assert!(found.record.is_none() && found.providers.is_empty());
+                assert!(!found.closer.is_empty(), "whom to ask instead");
+            }
+            for (who, client) in &mut clients {
+                let refused = client.announce(who, &Key([7; 32]), b"", HOUR).unwrap_err();
+                let Error::Refused { refusal, .. } = refused else { panic!("{refused:?}") };
+                assert_eq!(refusal.code, Code::WrongRole);
+                let agreed = client.negotiate(Some(who)).unwrap().capabilities;
+                assert_ne!(agreed & feature::BOOT_ONLY, 0);
+            }
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_router_that_stores_does_not_say_that_it_is_for_newcomers_only() {
+    for role in [Role::Route, Role::Relay] {
+        let engine = engines()[0];
+        let shape = Shape { engine, listen: "127.0.0.1:0", shards: 1, steer: true };
+        let server = Server::in_role(shape, role).unwrap();
+        let agreed = server.connect().negotiate(None).unwrap().capabilities;
+        assert_eq!(agreed & feature::BOOT_ONLY, 0, "{role:?}");
+        let record = OwnedRecord::immutable(b"value".to_vec(), HOUR);
+        assert_eq!(store(&mut server.connect_as(&identity(1)), &record), StoreCode::Ok);
+        server.stop();
+    }
 }

@@ -1,6 +1,6 @@
 //! Who is listed, and what follows from it by the book: computed without the trie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use molia_router::ids::{PeerId, WgKey};
@@ -83,8 +83,9 @@ pub(crate) fn is_crowded_out(listing: &[Listed], bucket: (u16, usize), prefix: &
     crowds(listing).get(&(bucket, prefix.0)).is_some_and(|count| *count >= PER_PREFIX)
 }
 
-/// Whether `found` is the right answer to `asked` from `scope`: the closest of those that mean
-/// something there, none left out but by lack of room.
+/// Whether `found` is the right answer to `asked` from `scope`, of those that mean something there:
+/// the closest first, for one half at least, none left out but by lack of room; behind them no more
+/// than that of others who are listed, no two of one global network.
 pub(crate) fn is_right(
     listing: &[Listed],
     asked: &FindNodeReq,
@@ -98,7 +99,20 @@ pub(crate) fn is_right(
     let near = by_distance.iter().take(FIND_NODE_PEERS_MAX);
     let due = near.filter(|listed| listed.scope >= scope).take(asked.wanted()).count();
     let due = if chunked { due } else { due.min(FIT) };
-    let visible = by_distance.iter().filter(|listed| listed.scope >= scope);
-    let wanted: Vec<PeerId> = visible.take(asked.wanted()).map(|listed| listed.id).collect();
-    found.len() >= due && wanted.starts_with(found)
+    let half = due.min(asked.wanted().div_ceil(2));
+    let visible: Vec<&Listed> =
+        by_distance.into_iter().filter(|listed| listed.scope >= scope).collect();
+    let closest = found.iter().zip(&visible).take_while(|(id, near)| **id == near.id).count();
+    let of = |id: &PeerId| visible.iter().find(|listed| listed.id == *id).copied();
+    let Some(drawn) = found[closest..].iter().map(of).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let ids: BTreeSet<_> = found.iter().collect();
+    let global: Vec<_> = drawn.iter().filter(|listed| listed.scope == Scope::Global).collect();
+    let networks: BTreeSet<_> = global.iter().map(|listed| listed.prefix.0).collect();
+    (due..=asked.wanted()).contains(&found.len())
+        && closest >= half
+        && drawn.len() <= closest.min(asked.wanted() / 2)
+        && ids.len() == found.len()
+        && networks.len() == global.len()
 }

@@ -24,8 +24,8 @@ const IDENTITY_SLACK_S: u64 = 2;
 
 /// So many slots never run out, and every PING leaves.
 const SLOTS_FOR_ALL: usize = 128;
-/// After this time every shard knows who is listed.
-const TOLD: Duration = Duration::from_millis(500);
+/// After this time every shard knows who is listed, and draws only from those.
+const TOLD: Duration = Duration::from_millis(1_500);
 /// By then every client has a session again.
 const SETTLING: Duration = Duration::from_secs(120);
 
