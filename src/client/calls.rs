@@ -12,7 +12,7 @@ use super::requests::Answer;
 use crate::identity::{self, Identity};
 use crate::ids::{PeerId, WgKey};
 use crate::wire::body::{
-    self, Capabilities, FindNodeReq, FindNodeResp, NegotiateReq, NegotiateResp, Ping, Pong,
+    self, Capabilities, FindNodeReq, FindNodeResp, IdentityBinding, NegotiateReq, NegotiateResp, Ping, Pong,
     ReflectReq, ReflectResp, feature,
 };
 use crate::wire::kind::Kind;
@@ -108,15 +108,7 @@ impl Client {
     /// As [`Client::ping`]; [`Error::Unproven`], [`Error::WrongPeer`].
     pub fn negotiate(&mut self, identity: Option<&Identity>) -> Result<Agreement, Error> {
         let unix_s = self.clock.now().unix_s();
-        let want = Capabilities {
-            version: u32::from(header::VERSION),
-            bitmap: WANTED,
-            max_msg_bytes: u32::try_from(PLAINTEXT_MAX).unwrap_or(u32::MAX),
-        };
-        let binding = identity.map(|identity| {
-            identity.binding(unix_s.saturating_sub(BINDING_BACKDATED_S), unix_s + BINDING_LIFE_S)
-        });
-        let request = NegotiateReq { want: Some(want), binding, admission: &[] };
+        let request = greeting(identity.map(|identity| binding(identity, unix_s)));
         let answer = self.call(Kind::NegotiateReq, |out| request.write(out))?;
         let malformed = Error::Malformed { request: Kind::NegotiateReq };
         let response = NegotiateResp::read(sole(&answer)).map_err(|_| malformed)?;
@@ -225,6 +217,21 @@ impl Found {
             flags: peer.flags,
         }
     }
+}
+
+/// What we want of a router, and who we are.
+pub(super) fn greeting(binding: Option<IdentityBinding>) -> NegotiateReq<'static> {
+    let want = Capabilities {
+        version: u32::from(header::VERSION),
+        bitmap: WANTED,
+        max_msg_bytes: u32::try_from(PLAINTEXT_MAX).unwrap_or(u32::MAX),
+    };
+    NegotiateReq { want: Some(want), binding, admission: &[] }
+}
+
+/// A binding of ours from now on.
+pub(super) fn binding(identity: &Identity, unix_s: u64) -> IdentityBinding {
+    identity.binding(unix_s.saturating_sub(BINDING_BACKDATED_S), unix_s + BINDING_LIFE_S)
 }
 
 /// The body of an answer that is never chunked.

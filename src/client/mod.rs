@@ -13,15 +13,18 @@ pub mod assembly;
 mod blocking;
 mod calls;
 pub mod cookie;
+pub mod crowd;
 pub mod error;
 #[cfg(test)]
 mod fake;
 mod introduction;
 pub mod link;
+pub mod lookup;
 pub mod peer;
 pub mod requests;
 pub mod rtt;
 pub mod session;
+pub mod swarm;
 pub mod values;
 pub mod wireguard;
 

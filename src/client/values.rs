@@ -154,7 +154,7 @@ pub struct FoundValue {
 
 impl FoundValue {
     /// Reads the chunks of an answer and checks what they say of `key`.
-    fn read(key: &Key, bodies: &[Vec<u8>]) -> Result<Self, Error> {
+    pub(super) fn read(key: &Key, bodies: &[Vec<u8>]) -> Result<Self, Error> {
         let malformed = |_| Error::Malformed { request: Kind::FindValueReq };
         let (mut found, mut record, mut scratch) = (Self::default(), None, Vec::new());
         for body in bodies {
@@ -236,13 +236,8 @@ impl Client {
     /// # Errors
     /// As [`Client::ping`]; [`Error::StampPrice`], [`Error::TooLarge`].
     pub fn store(&mut self, record: &Record<'_>) -> Result<Written, Error> {
-        let mut encoded = vec![0; record.value.len() + BESIDE_VALUE_BYTES_MAX];
-        let len = written(&mut encoded, |out| record.write(out));
-        encoded.truncate(len.map_err(|Overflow| Error::TooLarge { request: Kind::StoreReq })?);
-        let answer = self.pay(Kind::StoreReq, &record.key, |stamp| {
-            let request = StoreReq { record: &encoded, stamp, ..StoreReq::default() };
-            request.chunks(BODY_BYTES_MAX)?.map(|chunk| body_of(|out| chunk.write(out))).collect()
-        })?;
+        let answer =
+            self.pay(Kind::StoreReq, &record.key, |stamp| store_bodies(record, stamp))?;
         let malformed = |_| Error::Malformed { request: Kind::StoreReq };
         let response = StoreResp::read(sole(&answer)).map_err(malformed)?;
         Ok(Written::new(response.code, response.reason, response.retry_after_ms))
@@ -320,24 +315,47 @@ impl Client {
     /// # Errors
     /// [`Error::StampPrice`].
     pub fn stamp(&mut self, key: &Key) -> Result<Option<Stamp>, Error> {
-        let bits = self.stamp_bits;
-        if bits == 0 {
-            return Ok(None);
-        }
-        if bits > STAMP_BITS_MAX {
-            return Err(Error::StampPrice { bits });
-        }
-        // Drawn at random, lest the second stamp for a key be the first, which is spent.
-        let mut start = self.rng.next_u64();
-        loop {
-            let epoch = stamp::epoch(self.clock.now().unix_s());
-            let solved = stamp::solve(key, &self.link.peer, epoch, bits, start, TRIES);
-            if solved.is_some() {
-                return Ok(solved);
-            }
-            start = start.wrapping_add(TRIES);
-        }
+        let clock = self.clock;
+        solve(&mut self.rng, key, &self.link.peer, self.stamp_bits, || clock.now().unix_s())
     }
+}
+
+/// A stamp of so many bits that pays `router` for one write of `key` at the time that the clock
+/// says when it is done, if one is asked for.
+pub(super) fn solve(
+    rng: &mut impl RngCore,
+    key: &Key,
+    router: &PeerId,
+    bits: u32,
+    unix_s: impl Fn() -> u64,
+) -> Result<Option<Stamp>, Error> {
+    if bits == 0 {
+        return Ok(None);
+    }
+    if bits > STAMP_BITS_MAX {
+        return Err(Error::StampPrice { bits });
+    }
+    // Drawn at random, lest the second stamp for a key be the first, which is spent.
+    let mut start = rng.next_u64();
+    loop {
+        let solved = stamp::solve(key, router, stamp::epoch(unix_s()), bits, start, TRIES);
+        if solved.is_some() {
+            return Ok(solved);
+        }
+        start = start.wrapping_add(TRIES);
+    }
+}
+
+/// The bodies of a STORE, one for each chunk.
+pub(super) fn store_bodies(
+    record: &Record<'_>,
+    stamp: Option<Stamp>,
+) -> Result<Vec<Vec<u8>>, Overflow> {
+    let mut encoded = vec![0; record.value.len() + BESIDE_VALUE_BYTES_MAX];
+    let len = written(&mut encoded, |out| record.write(out))?;
+    encoded.truncate(len);
+    let request = StoreReq { record: &encoded, stamp, ..StoreReq::default() };
+    request.chunks(BODY_BYTES_MAX)?.map(|chunk| body_of(|out| chunk.write(out))).collect()
 }
 
 /// A body of one frame.
