@@ -41,6 +41,11 @@ pub use node::Failure;
 
 /// Sessions that are kept.
 pub const NODES_MAX: usize = 256;
+/// A node that did not answer is not asked again for so long because others name it: what they know is
+/// older. Who is told of it by the caller is asked all the same if few others are known.
+const SHUNNED: Duration = Duration::from_secs(60);
+/// Silent nodes that are remembered.
+const SILENT_MAX: usize = 1024;
 /// A node that answered within this is as good as there, and where a lookup begins.
 const FRESH: Duration = Duration::from_secs(60);
 /// So long before the end of a binding of ours there is a new one.
@@ -78,6 +83,8 @@ pub struct Crowd<I> {
     rng: ChaCha12Rng,
     nodes: BTreeMap<WgKey, Node<I>>,
     lookups: BTreeMap<LookupId, Lookup>,
+    /// Since when nodes are silent.
+    silent: BTreeMap<WgKey, Moment>,
     /// What lookups learned of times.
     pace: Pace,
     last: u64,
@@ -105,6 +112,7 @@ impl<I: Initiator> Crowd<I> {
             rng,
             nodes: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            silent: BTreeMap::new(),
             pace: Pace::default(),
             last: 0,
             events: VecDeque::new(),
@@ -121,8 +129,12 @@ impl<I: Initiator> Crowd<I> {
     ) -> LookupId {
         let ourselves = self.identity.as_ref().map(|identity| identity.peer_id());
         let config = lookup::Config { pace: self.pace, ourselves, ..config };
-        let fresh: Vec<Contact> = self.fresh(now).collect();
-        let lookup = Lookup::new(now, goal, config, fresh.into_iter().chain(known));
+        let mut known: Vec<Contact> = self.fresh(now).chain(known).collect();
+        let speaks = |it: &Contact| !self.is_silent(now, &it.key);
+        if known.iter().filter(|it| speaks(it)).count() >= lookup::WANTED {
+            known.retain(speaks);
+        }
+        let lookup = Lookup::new(now, goal, config, known);
         let id = LookupId(self.next());
         self.lookups.insert(id, lookup);
         id
@@ -134,6 +146,11 @@ impl<I: Initiator> Crowd<I> {
             node.is_proven() && node.answered_at.is_some_and(|at| now.since(at) < FRESH)
         };
         self.nodes.values().filter(fresh).map(|node| node.contact)
+    }
+
+    /// Whether a node was asked within the last minute and did not answer.
+    pub fn is_silent(&self, now: Moment, key: &WgKey) -> bool {
+        self.silent.get(key).is_some_and(|since| now.since(*since) < SHUNNED)
     }
 
     /// Tells a node that we are there: who we are if it does not know, else with a PING. Nodes list
@@ -292,9 +309,12 @@ impl<I: Initiator> Crowd<I> {
             let Some(mut lookup) = self.lookups.remove(&id) else { continue };
             while let Some(due) = lookup.poll(now.at) {
                 match due {
-                    Due::Ask(contact) => self.ask(now, id, &mut lookup, &contact),
-                    // Its answer finds nobody.
-                    Due::GiveUp(_) => {}
+                    Due::Ask { contact, hearsay: true } if self.is_silent(now.at, &contact.key) => {
+                        lookup.passed_over(&contact);
+                    }
+                    Due::Ask { contact, .. } => self.ask(now, id, &mut lookup, &contact),
+                    // If it answers still, that finds nobody.
+                    Due::GiveUp(contact) => self.note_silence(now.at, contact.key),
                 }
             }
             if lookup.is_over() {
@@ -335,11 +355,26 @@ impl<I: Initiator> Crowd<I> {
         let contact = node.contact;
         let mut said = Vec::new();
         let outcome = node.said(now, &mut said);
+        if node.answered_at == Some(now.at) {
+            self.silent.remove(key);
+        }
         for (asker, answer) in said {
             self.hand_on(now.at, &contact, asker, answer);
         }
         if let Err(failure) = outcome {
+            if failure == Failure::Silent {
+                self.note_silence(now.at, *key);
+            }
             self.forget(key, &failure);
+        }
+    }
+
+    fn note_silence(&mut self, now: Moment, key: WgKey) {
+        if self.silent.len() >= SILENT_MAX {
+            self.silent.retain(|_, since| now.since(*since) < SHUNNED);
+        }
+        if self.silent.len() < SILENT_MAX {
+            self.silent.insert(key, now);
         }
     }
 

@@ -103,7 +103,12 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Ask this node.
-    Ask(Contact),
+    Ask {
+        /// Whom.
+        contact: Contact,
+        /// Whether others named it, and not the caller.
+        hearsay: bool,
+    },
     /// Its answer will not be taken any more.
     GiveUp(Contact),
 }
@@ -184,7 +189,7 @@ impl Lookup {
         }
         let next = self.ask_next(now);
         self.changed = next.is_some();
-        next.map(Due::Ask)
+        next
     }
 
     /// When [`Lookup::poll`] has something to do, if nothing comes before.
@@ -241,6 +246,17 @@ impl Lookup {
     pub fn forged(&mut self, from: &Contact) {
         self.stats.forged += 1;
         self.failed(from);
+    }
+
+    /// A node that was to be asked was not: who asks knows that it is silent.
+    pub fn passed_over(&mut self, contact: &Contact) {
+        let Some(it) = self.shortlist.find(&contact.peer, &contact.key) else { return };
+        if matches!(it.state, State::Asked(..)) {
+            it.state = State::Failed;
+            self.stats.asked -= 1;
+            self.stats.passed_over += 1;
+            self.changed = true;
+        }
     }
 
     /// A node refused, cannot be reached, or is not who it was said to be.
@@ -325,18 +341,19 @@ impl Lookup {
         spent.then_some(End::Budget)
     }
 
-    fn ask_next(&mut self, now: Moment) -> Option<Contact> {
+    fn ask_next(&mut self, now: Moment) -> Option<Due> {
         let under_way = self.under_way();
         if under_way >= self.pace.alpha() || self.stats.asked >= ASKED_MAX {
             return None;
         }
-        let contact = self.window().find(|it| it.state == State::Unasked)?.contact;
+        let next = self.window().find(|it| it.state == State::Unasked)?;
+        let (contact, hearsay) = (next.contact, next.hops > 1);
         let late_at = now + self.pace.timeout();
         let it = self.shortlist.find(&contact.peer, &contact.key)?;
         it.state = State::Asked(now, late_at);
         self.stats.asked += 1;
         self.stats.parallel = self.stats.parallel.max(u32::try_from(under_way + 1).unwrap_or(0));
-        Some(contact)
+        Some(Due::Ask { contact, hearsay })
     }
 
     /// Time and hops of an answer that is waited for.

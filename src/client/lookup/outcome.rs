@@ -73,6 +73,8 @@ pub struct Stats {
     pub late: u32,
     /// Nodes that refused, could not be reached, or did not answer in time.
     pub failed: u32,
+    /// Nodes that were not asked because they were silent lately.
+    pub passed_over: u32,
     /// Answers whose value or providers prove to be another's or nobody's.
     pub forged: u32,
     /// Most requests that were under way.

@@ -5,10 +5,12 @@
 //! shrinks by one, down to [`ALPHA_MIN`], when an answer in time names a peer closer than all known
 //! before: then the walk makes its way, and what is asked beside it is asked for nothing.
 //!
-//! **The timeout** is RFC 6298's: smoothed time of an answer plus four variations, within
+//! **The timeout** is RFC 6298's: smoothed time of an answer plus two variations, within
 //! [`TIMEOUT_MIN`] and [`TIMEOUT_MAX`], and [`TIMEOUT_FIRST`] before anything is known. What is measured
 //! is the whole request, the handshake in front of it included, over all nodes: most of them are
-//! asked once in their life, so there is no path to learn about.
+//! asked once in their life, so there is no path to learn about. RFC 6298 has four variations, for it
+//! repeats itself when they are over; here an answer that comes after its timeout counts still,
+//! and too early costs a request, but too late costs time.
 
 use std::time::Duration;
 
@@ -52,7 +54,7 @@ impl Pace {
 
     /// How long to wait for an answer before somebody else is asked.
     pub fn timeout(&self) -> Duration {
-        self.beyond(4, TIMEOUT_FIRST)
+        self.beyond(2, TIMEOUT_FIRST)
     }
 
     /// An answer that takes longer is a slow one.
@@ -126,7 +128,7 @@ mod tests {
     fn the_timeout_follows_the_answers_within_its_bounds() {
         let mut pace = Pace::default();
         pace.answered(ms(100), false);
-        assert_eq!((pace.timeout(), pace.expected()), (ms(300), ms(150)));
+        assert_eq!((pace.timeout(), pace.expected()), (ms(200), ms(150)));
         for _ in 0..100 {
             pace.answered(ms(2), false);
         }
