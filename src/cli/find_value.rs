@@ -60,14 +60,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// A value for people; what is no text is only counted.
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     match std::str::from_utf8(value) {
         Ok(text) => output::printable(text),
         Err(_) => format!("{} bytes that are no text: --out FILE takes them", value.len()),
     }
 }
 
-fn line(provider: &OwnedProvider) -> String {
+pub(super) fn line(provider: &OwnedProvider) -> String {
     let mut line = format!("{}  until {}", provider.peer, provider.expires_unix_s);
     if !provider.meta.is_empty() {
         line += "  ";
@@ -86,7 +86,7 @@ fn document(key: &Key, found: &FoundValue) -> Value {
     })
 }
 
-fn record(record: &OwnedRecord) -> Value {
+pub(super) fn record(record: &OwnedRecord) -> Value {
     json!({
         "value_base64": output::base64(&record.value),
         "text": std::str::from_utf8(&record.value).ok(),
@@ -98,7 +98,7 @@ fn record(record: &OwnedRecord) -> Value {
     })
 }
 
-fn provider(provider: &OwnedProvider) -> Value {
+pub(super) fn provider(provider: &OwnedProvider) -> Value {
     json!({
         "peer_id": provider.peer.to_string(),
         "meta_base64": output::base64(&provider.meta),

@@ -22,6 +22,7 @@ pub mod id;
 pub mod keygen;
 pub mod link;
 pub mod logging;
+pub mod lookup;
 pub mod output;
 pub mod ping;
 pub mod reflect;
@@ -58,6 +59,7 @@ enum Command {
     FindNode(find_node::Args),
     Store(store::Args),
     FindValue(find_value::Args),
+    Lookup(lookup::Args),
     Announce(announce::Args),
     Reflect(reflect::Args),
     Bench(bench::Args),
@@ -94,6 +96,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::FindNode(args) => find_node::run(&args),
         Command::Store(args) => store::run(&args),
         Command::FindValue(args) => find_value::run(&args),
+        Command::Lookup(args) => lookup::run(&args),
         Command::Announce(args) => announce::run(&args),
         Command::Reflect(args) => reflect::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -59,7 +59,11 @@ impl Args {
         Ok((client, agreement))
     }
 
-    fn identity(&self) -> Result<Option<Identity>, Failure> {
+    /// Who to be, if anybody.
+    ///
+    /// # Errors
+    /// If the key file cannot be read, or others can read it.
+    pub fn identity(&self) -> Result<Option<Identity>, Failure> {
         let Some(path) = &self.identity else { return Ok(None) };
         key::open(path, &Surroundings::here()).map(Some).map_err(|error| match error {
             KeyError::Read { path, error } => Failure::io(path.display(), &error),

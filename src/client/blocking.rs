@@ -347,12 +347,12 @@ enum Heard {
 }
 
 /// Nothing came.
-fn is_pause(kind: ErrorKind) -> bool {
+pub(super) fn is_pause(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 /// ICMP told the kernel; anybody can send ICMP, so it is never believed at once.
-fn is_hint(kind: ErrorKind) -> bool {
+pub(super) fn is_hint(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
@@ -384,7 +384,7 @@ fn socket_to(address: SocketAddr) -> Result<UdpSocket, Error> {
     Ok(socket)
 }
 
-fn seeded() -> Result<ChaCha12Rng, Error> {
+pub(super) fn seeded() -> Result<ChaCha12Rng, Error> {
     let mut seed = [0; 32];
     getrandom::getrandom(&mut seed).map_err(|error| Error::Socket {
         doing: "random numbers",
@@ -393,13 +393,13 @@ fn seeded() -> Result<ChaCha12Rng, Error> {
     Ok(ChaCha12Rng::from_seed(seed))
 }
 
-fn fork(rng: &mut ChaCha12Rng) -> ChaCha12Rng {
+pub(super) fn fork(rng: &mut ChaCha12Rng) -> ChaCha12Rng {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     ChaCha12Rng::from_seed(seed)
 }
 
-fn fresh_key(rng: &mut ChaCha12Rng) -> StaticSecret {
+pub(super) fn fresh_key(rng: &mut ChaCha12Rng) -> StaticSecret {
     let mut secret = [0; 32];
     rng.fill_bytes(&mut secret);
     StaticSecret::from(secret)

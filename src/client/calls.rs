@@ -12,8 +12,8 @@ use super::requests::Answer;
 use crate::identity::{self, Identity};
 use crate::ids::{PeerId, WgKey};
 use crate::wire::body::{
-    self, Capabilities, FindNodeReq, FindNodeResp, IdentityBinding, NegotiateReq, NegotiateResp, Ping, Pong,
-    ReflectReq, ReflectResp, feature,
+    self, Capabilities, FindNodeReq, FindNodeResp, IdentityBinding, NegotiateReq, NegotiateResp,
+    Ping, Pong, ReflectReq, ReflectResp, feature,
 };
 use crate::wire::kind::Kind;
 use crate::wire::{header, multiaddr};

@@ -5,6 +5,8 @@
 //!   [`session::Initiator`] ([`wireguard`], or the simulator's), and [`requests`]
 //!   with timeouts ([`rtt`]), a retry, and chunks put together ([`assembly`]).
 //! * [`Client`]: the same over a UDP socket, one call at a time; [`values`] has what is stored.
+//! * [`lookup`]: the walk from node to node towards an id or a key; [`crowd`]: sessions with many
+//!   nodes, and lookups over them; [`Swarm`]: the same over a UDP socket.
 //!
 //! The client allocates freely; it shares the wire codec with the router, not
 //! its packet path.
@@ -32,6 +34,7 @@ pub use blocking::{Client, Options};
 pub use calls::{Agreement, Found, Pinged, Reflection};
 pub use error::Error;
 pub use link::Link;
+pub use swarm::Swarm;
 pub use values::{FoundValue, OwnedProvider, OwnedRecord, Written};
 
 #[cfg(test)]

@@ -236,8 +236,7 @@ impl Client {
     /// # Errors
     /// As [`Client::ping`]; [`Error::StampPrice`], [`Error::TooLarge`].
     pub fn store(&mut self, record: &Record<'_>) -> Result<Written, Error> {
-        let answer =
-            self.pay(Kind::StoreReq, &record.key, |stamp| store_bodies(record, stamp))?;
+        let answer = self.pay(Kind::StoreReq, &record.key, |stamp| store_bodies(record, stamp))?;
         let malformed = |_| Error::Malformed { request: Kind::StoreReq };
         let response = StoreResp::read(sole(&answer)).map_err(malformed)?;
         Ok(Written::new(response.code, response.reason, response.retry_after_ms))

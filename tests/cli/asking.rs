@@ -92,6 +92,37 @@ fn what_is_stored_is_found() {
 }
 
 #[test]
+fn a_lookup_walks_to_what_is_there() {
+    let (place, _router, link) = router("ask-lookup");
+    let look_up = |args: &[&str]| place.run(&[&["lookup", &link], args].concat());
+    let closest = look_up(&["--peer", &"00".repeat(32)]).ok().stdout;
+    let lines: Vec<&str> = closest.lines().collect();
+    assert!(lines[0].starts_with("1 hops, 1 nodes asked, 1 answered, 0 failed, "), "{closest}");
+    assert!(lines[1].starts_with(&format!("{}  127.0.0.1:", peer_id(&link))), "{closest}");
+
+    place.run(&["keygen", "--out", "me.key"]).ok();
+    let text = ["--value", "hello molia"];
+    let store = [&["store", &link, "--identity", "me.key"], &text[..]].concat();
+    let key = place.run(&store).ok().stdout;
+    let told = look_up(&["--key", key.trim_end()]).ok().stdout;
+    assert_eq!(told.lines().nth(1), Some("hello molia"));
+    let told = look_up(&["--value", "hello molia", "--json"]).ok().json();
+    assert_eq!((&told["end"], &told["record"]["text"]), (&"found".into(), &"hello molia".into()));
+    assert_eq!(told["holders"], serde_json::json!([peer_id(&link)]));
+    look_up(&["--key", key.trim_end(), "--out", "copy"]).ok();
+    assert_eq!(std::fs::read(place.path("copy")).unwrap(), b"hello molia");
+
+    let none = look_up(&["--value", "goodbye"]).ok().stdout;
+    assert_eq!(none.lines().nth(1), Some("nobody has anything under this key"));
+    let none = look_up(&["--value", "goodbye", "--out", "none"]);
+    none.fails(69, "nobody has a value under this key");
+    assert_eq!(look_up(&[]).code, 64);
+    assert_eq!(look_up(&["--value", "x", "--key", &"00".repeat(32)]).code, 64);
+    let other = link.replace(peer_id(&link), &"0".repeat(64));
+    assert_eq!(place.run(&["lookup", &other, "--value", "x"]).code, 76);
+}
+
+#[test]
 fn who_announces_is_listed() {
     let (place, _router, link) = router("ask-announce");
     let me = place.run(&["keygen", "--out", "me.key", "--json"]).ok().json();

@@ -21,7 +21,11 @@ const LOSS: u64 = 10;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A datagram reaches whoever has the address by then.
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
     /// A node's timers are due.
     Wake(usize),
     /// A node looks for its neighbours.
@@ -89,7 +93,12 @@ impl Network {
     }
 
     /// When a datagram arrives; never if it gets lost.
-    pub(crate) fn carry(&mut self, now: Moment, from: SocketAddr, to: SocketAddr) -> Option<Moment> {
+    pub(crate) fn carry(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Option<Moment> {
         if self.dice.permille(LOSS) {
             return None;
         }

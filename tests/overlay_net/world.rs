@@ -206,13 +206,8 @@ impl World {
         } else {
             OwnedRecord::immutable(value, TTL)
         };
-        let item = Item {
-            owner,
-            record,
-            settled: None,
-            under_way: BTreeMap::new(),
-            until: Moment::NEVER,
-        };
+        let item =
+            Item { owner, record, settled: None, under_way: BTreeMap::new(), until: Moment::NEVER };
         self.items.push(item);
         let first = (Moment::START + PUBLISHING).max(self.now + Duration::from_secs(2));
         let spread = self.dice.millis(0..4000);
@@ -229,7 +224,10 @@ impl World {
         self.nodes[number] = None;
         self.report.left += 1;
         let until = self.now + REPUBLISH;
-        self.items.iter_mut().filter(|item| item.owner == number).for_each(|item| item.until = until);
+        self.items
+            .iter_mut()
+            .filter(|item| item.owner == number)
+            .for_each(|item| item.until = until);
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -325,8 +323,7 @@ impl World {
         let wanted = |item: &Item| item.settled.is_some() && item.until > now;
         let wanted = self.items.iter().enumerate().filter(|(_, item)| wanted(item));
         let wanted: Vec<usize> = wanted.map(|(number, _)| number).collect();
-        let joined =
-            |number: &usize| self.nodes[*number].as_ref().is_some_and(|node| node.joined);
+        let joined = |number: &usize| self.nodes[*number].as_ref().is_some_and(|node| node.joined);
         let askers: Vec<usize> = (0..self.nodes.len()).filter(joined).collect();
         if wanted.is_empty() || askers.is_empty() {
             return;
@@ -350,7 +347,8 @@ impl World {
             Came::Answered(ticket, _, answer) => {
                 let stored = answer.is_ok_and(|answer| answer.kind == Kind::StoreResp);
                 let mut items = self.items.iter_mut();
-                let item = items.find(|it| it.owner == number && it.under_way.contains_key(&ticket));
+                let item =
+                    items.find(|it| it.owner == number && it.under_way.contains_key(&ticket));
                 let Some(item) = item else { return };
                 let sequence = item.under_way.remove(&ticket);
                 if stored {

@@ -174,12 +174,7 @@ impl<I: Initiator> Crowd<I> {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::StampPrice`].
-    pub fn store(
-        &mut self,
-        now: Now,
-        to: &Contact,
-        record: &OwnedRecord,
-    ) -> Result<Ticket, Error> {
+    pub fn store(&mut self, now: Now, to: &Contact, record: &OwnedRecord) -> Result<Ticket, Error> {
         let ticket = Ticket(self.next());
         let bits = self.nodes.get(&to.key).map_or(0, |node| node.stamp_bits);
         let stamp = solve(&mut self.rng, &record.key, &to.peer, bits, || now.unix_s())?;
@@ -223,6 +218,11 @@ impl<I: Initiator> Crowd<I> {
         self.events.pop_front()
     }
 
+    /// Whether [`Crowd::poll_event`] has something.
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When [`Crowd::poll_transmit`] is to be called next, if no datagram comes before.
     pub fn next_deadline(&self) -> Moment {
         let nodes = self.nodes.values().map(|node| node.due);
@@ -231,10 +231,13 @@ impl<I: Initiator> Crowd<I> {
     }
 
     /// Nothing can be sent to an address: whoever is there counts as silent.
-    pub fn unreachable(&mut self, address: SocketAddr) {
+    pub fn unreachable(&mut self, now: Moment, address: SocketAddr) {
         let there = |node: &&Node<I>| node.contact.address == address;
         let keys: Vec<WgKey> = self.nodes.values().filter(there).map(|it| it.contact.key).collect();
-        keys.iter().for_each(|key| self.forget(key, &Failure::Silent));
+        for key in keys {
+            self.note_silence(now, key);
+            self.forget(&key, &Failure::Silent);
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -335,7 +338,10 @@ impl<I: Initiator> Crowd<I> {
             }
             match goal {
                 Goal::Node(target_id) => {
-                    let request = FindNodeReq { target_id, limit: u32::try_from(goal.peers_max()).unwrap_or(0) };
+                    let request = FindNodeReq {
+                        target_id,
+                        limit: u32::try_from(goal.peers_max()).unwrap_or(0),
+                    };
                     node.ask(now.at, asker, Kind::FindNodeReq, |out| request.write(out))
                 }
                 Goal::Value(key) => {

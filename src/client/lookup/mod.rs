@@ -198,7 +198,7 @@ impl Lookup {
             return Moment::NEVER;
         }
         let candidates = self.shortlist.iter().map(|it| match it.state {
-            State::Asked(asked, late_at) => late_at.min(asked + PATIENCE),
+            State::Asked { slow_at, late_at, .. } => slow_at.min(late_at),
             State::Late(asked) => asked + PATIENCE,
             State::Unasked | State::Answered | State::Failed => Moment::NEVER,
         });
@@ -251,7 +251,7 @@ impl Lookup {
     /// A node that was to be asked was not: who asks knows that it is silent.
     pub fn passed_over(&mut self, contact: &Contact) {
         let Some(it) = self.shortlist.find(&contact.peer, &contact.key) else { return };
-        if matches!(it.state, State::Asked(..)) {
+        if matches!(it.state, State::Asked { .. }) {
             it.state = State::Failed;
             self.stats.asked -= 1;
             self.stats.passed_over += 1;
@@ -262,7 +262,7 @@ impl Lookup {
     /// A node refused, cannot be reached, or is not who it was said to be.
     pub fn failed(&mut self, from: &Contact) {
         let Some(it) = self.shortlist.find(&from.peer, &from.key) else { return };
-        if matches!(it.state, State::Asked(..) | State::Late(_)) {
+        if matches!(it.state, State::Asked { .. } | State::Late(_)) {
             it.state = State::Failed;
             self.stats.failed += 1;
             self.pace.missed();
@@ -295,23 +295,25 @@ impl Lookup {
     }
 
     fn under_way(&self) -> usize {
-        self.shortlist.iter().filter(|it| matches!(it.state, State::Asked(..))).count()
+        self.shortlist.iter().filter(|it| matches!(it.state, State::Asked { .. })).count()
     }
 
     fn mark_late(&mut self, now: Moment) {
         for it in self.shortlist.iter_mut() {
-            if let State::Asked(asked, late_at) = it.state
-                && late_at <= now
-            {
-                it.state = State::Late(asked);
+            let State::Asked { at, slow_at, late_at } = &mut it.state else { continue };
+            if *slow_at <= now {
+                *slow_at = Moment::NEVER;
+                self.pace.missed();
+            }
+            if *late_at <= now {
+                it.state = State::Late(*at);
                 self.pace.missed();
             }
         }
     }
 
     fn given_up(&mut self, now: Moment) -> Option<Contact> {
-        let expired =
-            |state| matches!(state, State::Late(asked) if now.since(asked) >= PATIENCE);
+        let expired = |state| matches!(state, State::Late(asked) if now.since(asked) >= PATIENCE);
         let it = self.shortlist.iter_mut().find(|it| expired(it.state))?;
         it.state = State::Failed;
         self.stats.failed += 1;
@@ -348,9 +350,9 @@ impl Lookup {
         }
         let next = self.window().find(|it| it.state == State::Unasked)?;
         let (contact, hearsay) = (next.contact, next.hops > 1);
-        let late_at = now + self.pace.timeout();
+        let (slow_at, late_at) = (now + self.pace.expected(), now + self.pace.timeout());
         let it = self.shortlist.find(&contact.peer, &contact.key)?;
-        it.state = State::Asked(now, late_at);
+        it.state = State::Asked { at: now, slow_at, late_at };
         self.stats.asked += 1;
         self.stats.parallel = self.stats.parallel.max(u32::try_from(under_way + 1).unwrap_or(0));
         Some(Due::Ask { contact, hearsay })
@@ -363,7 +365,7 @@ impl Lookup {
         }
         let it = self.shortlist.find(&from.peer, &from.key)?;
         let (asked, late) = match it.state {
-            State::Asked(asked, _) => (asked, false),
+            State::Asked { at, .. } => (at, false),
             State::Late(asked) => (asked, true),
             State::Unasked | State::Answered | State::Failed => return None,
         };

@@ -25,14 +25,8 @@ pub enum Unfit {
 
 impl Unfit {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::TooMany,
-        Self::Ourselves,
-        Self::Unreachable,
-        Self::Share,
-        Self::Network,
-        Self::Far,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::TooMany, Self::Ourselves, Self::Unreachable, Self::Share, Self::Network, Self::Far];
 
     /// For people and for JSON.
     pub const fn label(self) -> &'static str {

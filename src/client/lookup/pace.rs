@@ -1,9 +1,10 @@
 //! How many nodes a lookup asks at once, and how long it waits for one before it asks another.
 //!
-//! **Alpha** starts at [`ALPHA_MIN`]. It grows by one, up to [`ALPHA_MAX`], when a request times out,
-//! fails, or is answered later than [expected](Pace::expected): then answers are what is scarce. It
-//! shrinks by one, down to [`ALPHA_MIN`], when an answer in time names a peer closer than all known
-//! before: then the walk makes its way, and what is asked beside it is asked for nothing.
+//! **Alpha** starts at [`ALPHA_MIN`]. It grows by one, up to [`ALPHA_MAX`], when a request is not answered
+//! by when it was [expected](Pace::expected), at that moment, and again when it times out or fails: then
+//! answers are what is scarce. It shrinks by one, down to [`ALPHA_MIN`], when an answer in time names a
+//! peer closer than all known before: then the walk makes its way, and what is asked beside it is asked
+//! for nothing.
 //!
 //! **The timeout** is RFC 6298's: smoothed time of an answer plus two variations, within
 //! [`TIMEOUT_MIN`] and [`TIMEOUT_MAX`], and [`TIMEOUT_FIRST`] before anything is known. What is measured
@@ -70,9 +71,7 @@ impl Pace {
 
     /// An answer came after `elapsed`; `closer` if it names a peer closer than all known before.
     pub fn answered(&mut self, elapsed: Duration, closer: bool) {
-        if elapsed > self.expected() {
-            self.hurry();
-        } else if closer {
+        if closer && elapsed <= self.expected() {
             self.alpha = (self.alpha - 1).max(ALPHA_MIN);
         }
         match self.smoothed {
@@ -84,12 +83,8 @@ impl Pace {
         }
     }
 
-    /// A request timed out or failed.
+    /// A request was not answered when it was expected, timed out, or failed.
     pub fn missed(&mut self) {
-        self.hurry();
-    }
-
-    fn hurry(&mut self) {
         self.alpha = (self.alpha + 1).min(ALPHA_MAX);
     }
 }
@@ -109,11 +104,11 @@ mod tests {
         pace.missed();
         assert_eq!(pace.alpha(), 4);
         pace.answered(ms(300), true);
-        assert_eq!(pace.alpha(), 5, "an answer that is late does not narrow");
+        assert_eq!(pace.alpha(), 4, "an answer that is late does not narrow");
         pace.answered(ms(300), false);
-        assert_eq!(pace.alpha(), 5);
-        pace.answered(ms(300), true);
         assert_eq!(pace.alpha(), 4);
+        pace.answered(ms(300), true);
+        assert_eq!(pace.alpha(), 3);
         for _ in 0..20 {
             pace.missed();
         }

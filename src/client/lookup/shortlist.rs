@@ -38,8 +38,12 @@ pub struct Contact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Unasked,
-    /// Since when, and when somebody else is asked in its place.
-    Asked(Moment, Moment),
+    /// Since when; its answer is expected until, and somebody else is asked in its place at.
+    Asked {
+        at: Moment,
+        slow_at: Moment,
+        late_at: Moment,
+    },
     /// Past its timeout; an answer counts still.
     Late(Moment),
     Answered,
@@ -137,16 +141,14 @@ impl Shortlist {
         why: Unfit,
     ) -> Result<Option<usize>, Unfit> {
         let stays = |at: usize| !going.contains(&Some(at));
-        let living = |(at, it): &(usize, &Candidate)| {
-            stays(*at) && it.state != State::Failed && counts(it)
-        };
+        let living =
+            |(at, it): &(usize, &Candidate)| stays(*at) && it.state != State::Failed && counts(it);
         let living: Vec<_> = self.candidates.iter().enumerate().filter(living).collect();
         if living.len() < max {
             return Ok(None);
         }
-        let gives_way = |it: &Candidate| {
-            it.state == State::Unasked && it.distance > newcomer.distance
-        };
+        let gives_way =
+            |it: &Candidate| it.state == State::Unasked && it.distance > newcomer.distance;
         let farthest = living.iter().rfind(|(_, it)| gives_way(it));
         farthest.map(|(at, _)| Some(*at)).ok_or(why)
     }
