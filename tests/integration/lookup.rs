@@ -11,11 +11,12 @@ use molia_router::client::{Client, Options, OwnedRecord, Swarm};
 use molia_router::identity::Identity;
 use molia_router::ids::{Key, PeerId};
 use molia_router::port::{EngineChoice, Socket, SocketConfig};
-use molia_router::router::{Config, Router};
+use molia_router::router::{Config, RestoredPeer, Router};
 use molia_router::shard::{self, PortConfig, Shards};
 use molia_router::time::Now;
 use molia_router::tunnel::wireguard::WireGuard;
-use molia_router::wire::StoreCode;
+use molia_router::wire::body::{Addrs, Entry, Peer};
+use molia_router::wire::{StoreCode, multiaddr};
 
 use super::server::{PATIENCE, eventually, identity};
 
@@ -30,7 +31,18 @@ struct Fleet {
 /// Lists a router with another before that one serves.
 fn list(router: &mut Router<WireGuard>, now: Now, contact: &Contact) {
     let Contact { peer, key, address } = contact;
-    assert!(router.remember(now, *peer, key, *address));
+    let observed = [multiaddr::encode(*address)];
+    let addrs = Addrs::of(&observed);
+    let peer = Peer { peer_id: *peer, addrs, rtt_ms: 0, wg_public: *key, flags: 0 };
+    let encoded = Entry::encode(&peer).unwrap();
+    let restored = RestoredPeer {
+        id: peer.peer_id,
+        key: peer.wg_public,
+        encoded: encoded.as_ref(),
+        met_unix_s: now.unix_s() - 3600,
+        heard_unix_s: now.unix_s(),
+    };
+    assert!(router.restore_peer(now, &restored));
 }
 
 impl Fleet {
@@ -90,6 +102,7 @@ fn start(identity: Arc<Identity>, socket: Socket, others: Vec<Contact>) -> Shard
     router.tunnel.admission.address = Rate::new(10_000, 1000);
     let engine = EngineChoice::Mmsg;
     let config = shard::Config {
+        store: None,
         sockets: vec![socket],
         cpus: Vec::new(),
         port: PortConfig { engine, receive_slots: 64, ..PortConfig::default() },
