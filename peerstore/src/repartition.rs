@@ -186,6 +186,8 @@ fn merge<S: Storage>(
     for group in groups {
         recovery::read_state(group.storage, &group.files, recovery, &mut put)?;
     }
+    // Of which snapshots there were many.
+    recovery.snapshot = None;
     recovery.newest = Some(epoch);
     failed.map_err(OpenError::from)
 }

@@ -342,15 +342,13 @@ impl<S: Storage> Store<S> {
 /// Snapshots. One is written beside the log, in slices, from what the owner has in memory: changes
 /// meanwhile are in the log that began with it, whether or not a slice already had them.
 impl<S: Storage> Store<S> {
-    /// Ends the log, with a sync, begins the next one and a snapshot of the same epoch.
+    /// Ends the log, with a sync, begins the next one and a snapshot of the same epoch. One that is
+    /// under way is given up.
     ///
     /// # Errors
     /// What failed: if it was the sync, the store is broken; else it goes on without a snapshot.
-    ///
-    /// # Panics
-    /// A snapshot is under way.
     pub fn begin_snapshot(&mut self, unix_s: u64) -> Result<(), Fault> {
-        assert!(self.snapshot.is_none(), "one snapshot at a time");
+        self.abandon_snapshot();
         self.sync()?;
         let log = self.begin_log(unix_s)?;
         if let Some(mut ended) = self.log.replace(log) {
@@ -367,14 +365,15 @@ impl<S: Storage> Store<S> {
     /// Puts a record into the snapshot.
     ///
     /// # Errors
-    /// What failed; the snapshot is given up.
+    /// What failed, the snapshot is given up then; or that it was before, as it is whenever the log
+    /// breaks.
     ///
     /// # Panics
-    /// No snapshot is under way, or as [`Store::append`] does.
+    /// As [`Store::append`] does.
     pub fn snapshot(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fault> {
         assert_ne!(kind, Kind::Seal, "a snapshot has one end");
         debug_assert!(Record::decode(kind, payload).is_ok(), "it would not be read");
-        let Some(snapshot) = &mut self.snapshot else { panic!("no snapshot is under way") };
+        let snapshot = self.snapshot.as_mut().ok_or_else(|| given_up(self.status.last_fault))?;
         match snapshot.push(kind, payload) {
             Ok(written) => {
                 self.status.written_bytes += written;
@@ -391,17 +390,13 @@ impl<S: Storage> Store<S> {
     /// before the last one needed is removed.
     ///
     /// # Errors
-    /// What failed; the snapshot is given up. A file that could not be removed is no failure: the
-    /// next snapshot removes it.
-    ///
-    /// # Panics
-    /// No snapshot is under way.
+    /// As of [`Store::snapshot`]. A file that could not be removed is no failure: the next snapshot
+    /// removes it.
     pub fn finish_snapshot(&mut self) -> Result<(), Fault> {
-        assert!(self.snapshot.is_some(), "no snapshot is under way");
         // It may say what the log says as of now: what nobody can know to last must not last
         // without what was said before it.
         self.sync()?;
-        let Some(snapshot) = &mut self.snapshot else { panic!("a sync that succeeds ends none") };
+        let snapshot = self.snapshot.as_mut().ok_or_else(|| given_up(self.status.last_fault))?;
         let done = match snapshot.finish(&self.storage) {
             Ok(done) => done,
             Err(fault) => {
@@ -458,7 +453,11 @@ impl<S: Storage> Store<S> {
 }
 
 fn still_broken(last: Option<FaultKind>) -> Fault {
-    let kind = last.unwrap_or(FaultKind::Io);
-    let error = io::Error::other("the log failed before and was not begun again");
-    Fault { doing: "write to the log", kind, error }
+    let error = io::Error::other("it failed before and was not begun again");
+    Fault { doing: "write to the log", kind: last.unwrap_or(FaultKind::Io), error }
+}
+
+fn given_up(last: Option<FaultKind>) -> Fault {
+    let error = io::Error::other("it was given up");
+    Fault { doing: "write a snapshot", kind: last.unwrap_or(FaultKind::Io), error }
 }

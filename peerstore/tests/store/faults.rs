@@ -143,6 +143,26 @@ fn a_snapshot_that_fails_is_given_up_and_wanted_again() {
     }
 }
 
+#[test]
+fn a_log_that_breaks_ends_the_snapshot_beside_it() {
+    let disk = SimDisk::new(8);
+    let mut store = filled(&disk, 3);
+    store.begin_snapshot(1).expect("the disk works");
+    append(&mut store, &change(3).record());
+    disk.refuse_next(Operation::Sync, Refusal::Quota, Lasting::Once);
+    assert!(store.sync().is_err() && !store.status().snapshotting);
+    assert_eq!(store.finish_snapshot().expect_err("it is broken").kind, FaultKind::Quota);
+    store.retry(2).expect("only one was refused");
+    let fault = store.finish_snapshot().expect_err("it was given up");
+    assert_eq!((fault.doing, fault.kind), ("write a snapshot", FaultKind::Quota));
+    assert_eq!(fault.to_string(), "cannot write a snapshot: it was given up");
+    // Beginning twice gives up the first.
+    store.begin_snapshot(3).expect("the disk works");
+    store.begin_snapshot(4).expect("the disk works");
+    store.finish_snapshot().expect("the disk works");
+    assert_eq!(store.status().snapshot, Some(store.status().epoch));
+}
+
 /// A copy of what was damaged is only a copy: without room for it recovery goes on.
 #[test]
 fn a_copy_that_cannot_be_made_is_counted() {
