@@ -1,7 +1,7 @@
 //! An honest client: the client library over `Plain`, what it asks, and whether the answers are right.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -405,8 +405,12 @@ impl Honest {
                 }
                 right(peers.len() <= request.wanted(), "more peers than asked for")?;
                 let distance = |peer: &proto::Peer| id_of(peer).distance(&request.target_id);
-                let ascending = peers.windows(2).all(|two| distance(&two[0]) < distance(&two[1]));
+                // Of those that are drawn, behind the closest, there are no more than of these.
+                let half = &peers[..peers.len().div_ceil(2)];
+                let ascending = half.windows(2).all(|two| distance(&two[0]) < distance(&two[1]));
                 right(ascending, "peers out of order")?;
+                let ids: BTreeSet<PeerId> = peers.iter().map(id_of).collect();
+                right(ids.len() == peers.len(), "a peer twice")?;
                 Ok(Some(Got::Found(request, peers)))
             }
             Ask::Reflect { nonce } => {

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     CutBody,
     /// The peers of an answer come in another order.
     Shuffle,
+    /// The last peer of an answer is the first one again.
+    Repeat,
     /// A wrong observed address is told.
     Misobserve,
     /// An answer vanishes between queue and wire, uncounted.
@@ -91,7 +93,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 35] = [
+    pub(crate) const ALL: [(Self, Oracle); 36] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -104,6 +106,7 @@ impl Fault {
         (Self::AnswerTwice, Oracle::Unasked),
         (Self::CutBody, Oracle::Frames),
         (Self::Shuffle, Oracle::Answers),
+        (Self::Repeat, Oracle::Answers),
         (Self::Misobserve, Oracle::Answers),
         (Self::LoseAnswer, Oracle::Sums),
         (Self::CountTwice, Oracle::Sums),
@@ -210,6 +213,14 @@ impl Saboteur {
             Fault::Shuffle => {
                 bytes = edited(tap, bytes, |kind, body| {
                     edit_peers(kind, body, |peers| peers.reverse())
+                });
+            }
+            Fault::Repeat => {
+                bytes = edited(tap, bytes, |kind, body| {
+                    edit_peers(kind, body, |peers| {
+                        let first = peers[0].clone();
+                        *peers.last_mut().expect("there are two") = first;
+                    });
                 });
             }
             Fault::Omit => {
