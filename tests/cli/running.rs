@@ -106,7 +106,8 @@ fn a_first_run_makes_an_identity_and_prints_all_a_newcomer_needs() {
 #[test]
 fn a_running_router_shows_itself() {
     let place = Place::new("shows");
-    let router = Router::start(&place, &["--set", "qos/hints/depth=7"]);
+    let sets = ["--set", "qos/hints/depth=7", "--set", "overlay/role=boot"];
+    let router = Router::start(&place, &sets);
     assert!(router.get("/healthz").ends_with("\r\n\r\nok\n"));
     assert!(router.get("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
     let metrics = router.get("/metrics");
@@ -119,9 +120,11 @@ fn a_running_router_shows_itself() {
     assert_eq!(status["router"]["pid"], router.child.id());
     assert_eq!(status["router"]["link"], router.line("link"));
     assert_eq!(status["router"]["settings"]["qos/hints/depth"], "7");
+    assert_eq!((&status["router"]["role"], router.line("role")), (&"boot".into(), "boot"));
     assert_eq!((&status["ready"], &status["shards"][0]["shard"]), (&true.into(), &0.into()));
     let text = place.run(&["status"]).ok().stdout;
     assert!(text.contains(&format!("listen      {}\n", router.line("listen"))), "{text}");
+    assert!(text.contains("\nrole        boot\n"), "{text}");
     let port = router.line("listen").rsplit(':').next().unwrap();
     place.run(&["status", "--port", port]).ok();
     assert_eq!(place.run(&["status", "--port", "1"]).code, 69);
