@@ -71,24 +71,23 @@ fn wrong(
     let visible = |id: &&PeerId| people[*id].scope >= asker.scope;
     let mut by_distance: Vec<&PeerId> = people.keys().collect();
     by_distance.sort_by_key(|id| id.distance(target));
-    // Of the closest of all those that mean something to who asks, but at least the first of them
-    // if all do.
+    // The closest 16 of all are looked at for those that mean something to who asks.
     let near: Vec<&PeerId> =
         by_distance.into_iter().take(FIND_NODE_PEERS_MAX).filter(visible).take(limit).collect();
     let closest = found.iter().zip(&near).take_while(|(found, near)| found == *near).count();
     let drawn: Vec<&Someone> = found[closest..].iter().map(|id| &people[id]).collect();
     let same = |a: &Someone, b: &Someone| a.scope == Scope::Global && a.prefix == b.prefix;
     let twice = |n: usize| drawn[..n].iter().any(|other| same(drawn[n], other));
-    let own = |peer: &&Someone| peer.prefix.is_v4() == asker.is_v4;
+    let own = |peer: &Someone| peer.prefix.is_v4() == asker.is_v4;
     let global: Vec<&Someone> =
         drawn.iter().copied().filter(|peer| peer.scope == Scope::Global).collect();
-    let is_told = |id: &PeerId| found.contains(id);
-    // At most half of what is closest was taken for granted, and some of the drawn may be closest by chance.
+    // Behind that some may be drawn that happen to be the next closest.
     let half = limit.div_ceil(2).min(near.len());
-    let left = people.values().filter(|peer| peer.scope >= asker.scope && !is_told(&peer.id));
+    let mut left =
+        people.values().filter(|peer| peer.scope >= asker.scope && !found.contains(&peer.id));
     let crowded = |peer: &Someone| drawn.iter().any(|other| same(peer, other));
     let by_chance = |peer: &Someone| found[half..closest].iter().any(|id| same(peer, &people[id]));
-    let missed = left.clone().any(|peer| !crowded(peer) && !by_chance(peer));
+    let missed = left.any(|peer| !crowded(peer) && !by_chance(peer));
     let mut ids = found.to_vec();
     ids.sort_unstable();
     ids.dedup();
@@ -98,18 +97,13 @@ fn wrong(
         () if closest < half => Some("not the closest first"),
         () if drawn.len() > closest || drawn.len() > limit / 2 => Some("more drawn than closest"),
         () if (0..drawn.len()).any(twice) => Some("two drawn of a network"),
-        () if !global.iter().skip_while(own_ref(&own)).all(|peer| !own(peer)) => {
+        () if !global.iter().skip_while(|peer| own(peer)).all(|peer| !own(peer)) => {
             Some("the other family first")
         }
         () if found.len() > limit || found.len() < near.len() => Some("too many or too few"),
         () if found.len() < limit && drawn.len() < closest && missed => Some("somebody left out"),
         () => None,
     }
-}
-
-/// A predicate on items as one on references to them.
-fn own_ref<'a>(own: &'a impl Fn(&&Someone) -> bool) -> impl Fn(&&&'a Someone) -> bool {
-    move |peer| own(*peer)
 }
 
 proptest! {
