@@ -155,3 +155,6 @@ impl Output {
 fn is_crowded(used: usize, capacity: usize) -> bool {
     used >= capacity / 2
 }
+
+#[cfg(test)]
+mod tests;
