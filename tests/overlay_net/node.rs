@@ -1,7 +1,8 @@
 //! One node: the production router of one shard and the client library, at one address.
 //!
-//! What it does is what a real node would: at first, and every [`REFRESH`], it looks up its own id. Whom
-//! it asks on the way hears who it is and lists it. Its lookups begin at the nodes that answered it
+//! What it does is what a real node would: at first, and every [`REFRESH`], it looks up its own id, and an
+//! id of one of its farther buckets, in turn, of all of them at first. Whom it asks on the way hears who
+//! it is and lists it. Its lookups begin at the nodes that answered it
 //! lately, at those that its own router lists, and, if these are few, at the well-known ones. A key is
 //! published to the [`WANTED`] closest nodes every [`REPUBLISH`].
 
@@ -33,6 +34,8 @@ use super::plain::PlainInitiator;
 
 /// Between two lookups of the own id.
 pub(crate) const REFRESH: Duration = Duration::from_secs(20);
+/// Buckets that 200 nodes have: in a deeper one all are neighbours.
+const BUCKETS: u32 = 5;
 /// Between two publications of a key.
 pub(crate) const REPUBLISH: Duration = Duration::from_secs(20);
 /// Life of a published value: three publications may fail.
@@ -56,6 +59,9 @@ pub(crate) struct Node {
     pub(crate) joined: bool,
     /// When it is looked at next.
     pub(crate) wake: Moment,
+    /// How often it refreshed, and what it draws from for it.
+    refreshed: u32,
+    dice: Dice,
 }
 
 fn pool(slot_bytes: usize, slots: usize, headroom: usize) -> Pool {
@@ -120,7 +126,23 @@ impl Node {
             joining: None,
             joined: false,
             wake: now.at,
+            refreshed: 0,
+            dice: dice.fork(),
         }
+    }
+
+    /// What it looks up to know its neighbours, and nodes elsewhere.
+    pub(crate) fn refresh(&mut self, now: Moment) -> Vec<LookupId> {
+        let ours = self.contact.peer;
+        let turn = self.refreshed % BUCKETS;
+        let buckets = if self.refreshed == 0 { 0..BUCKETS } else { turn..turn + 1 };
+        self.refreshed += 1;
+        let mut ids = vec![self.look_up(now, Goal::Node(ours))];
+        for bucket in buckets {
+            let target = lookup::bucket_target(&ours, bucket, self.dice.bytes());
+            ids.push(self.look_up(now, Goal::Node(target)));
+        }
+        ids
     }
 
     /// Starts a lookup.

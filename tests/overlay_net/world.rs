@@ -54,7 +54,6 @@ struct Item {
 
 /// Why a node looks something up.
 enum Purpose {
-    Refresh,
     Publish(usize),
     /// What must be found, and how new it must be.
     Judged(usize, u64),
@@ -279,22 +278,22 @@ impl World {
         }
     }
 
-    fn look_up(&mut self, number: usize, goal: Goal, purpose: Purpose) -> LookupId {
+    fn look_up(&mut self, number: usize, goal: Goal, purpose: Purpose) {
         let now = self.now;
         let id = self.node(number).look_up(now, goal);
         self.purposes.insert((number, id), purpose);
         self.attend(number);
-        id
     }
 
     fn refresh(&mut self, number: usize) {
         if self.nodes[number].is_none() {
             return;
         }
-        let ourselves = self.node(number).contact.peer;
-        let id = self.look_up(number, Goal::Node(ourselves), Purpose::Refresh);
+        let now = self.now;
         let node = self.node(number);
-        node.joining.get_or_insert(id);
+        let ids = node.refresh(now);
+        node.joining = node.joining.or(ids.first().copied());
+        self.attend(number);
         let pause = REFRESH + self.dice.millis(0..2000);
         self.agenda.add(self.now + pause, Event::Refresh(number));
     }
@@ -339,7 +338,8 @@ impl World {
             Came::LookedUp(id, outcome) => match self.purposes.remove(&(number, id)) {
                 Some(Purpose::Publish(item)) => self.store(number, item, &outcome),
                 Some(Purpose::Judged(item, settled)) => self.judge(number, item, settled, &outcome),
-                Some(Purpose::Refresh) | None => {
+                // For its own sake.
+                None => {
                     let node = self.node(number);
                     node.joined |= node.joining == Some(id);
                 }

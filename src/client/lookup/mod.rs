@@ -79,6 +79,23 @@ impl Goal {
     }
 }
 
+/// A random id of the `bucket`-th bucket of `ours`: those that share so many bits with it. Whoever looks
+/// up one of each now and then knows, and is known by, nodes everywhere, and not neighbours alone; without
+/// them a lookup can end among nodes that know of nobody closer.
+///
+/// # Panics
+/// If there is no such bucket.
+pub fn bucket_target(ours: &PeerId, bucket: u32, random: [u8; 32]) -> PeerId {
+    let mut target = PeerId(random);
+    for bit in 0..=bucket {
+        let wanted = ours.bit(bit) != (bit == bucket);
+        let mask = 0x80 >> (bit % 8);
+        let byte = &mut target.0[(bit / 8) as usize];
+        *byte = if wanted { *byte | mask } else { *byte & !mask };
+    }
+    target
+}
+
 /// How to look.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {

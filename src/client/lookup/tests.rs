@@ -197,6 +197,14 @@ fn peers(outcome: &Outcome) -> Vec<PeerId> {
 }
 
 proptest! {
+    #[test]
+    fn a_bucket_shares_so_many_bits(ours in any::<[u8; 32]>(), random in any::<[u8; 32]>(), bucket in 0_u32..256) {
+        let distance = bucket_target(&PeerId(ours), bucket, random).distance(&PeerId(ours));
+        prop_assert_eq!(crate::signing::stamp::leading_zeros(&distance), bucket);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
