@@ -143,17 +143,17 @@ fn a_strict_store_is_waited_for() {
     let mut bench = bench(Keeping::Strict);
     let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
     assert_eq!(Frames::new(&changes(&mut bench), EPOCH).count(), 1, "the binding");
-    bench.router.changes_taken(1);
+    bench.router.changes_taken(Some(1));
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty(), "not safe yet");
     assert_eq!(Frames::new(&changes(&mut bench), EPOCH).count(), 1);
-    bench.router.changes_taken(2);
+    bench.router.changes_taken(Some(2));
     // The same again has nothing to write, and is no safer than the first.
     assert!(store(&mut bench, &mut peer, 6, b"one").is_empty());
     assert!(changes(&mut bench).is_empty());
-    bench.router.changes_taken(2);
+    bench.router.changes_taken(Some(2));
     assert!(store(&mut bench, &mut peer, 7, b"two").is_empty());
     assert_eq!(Frames::new(&changes(&mut bench), EPOCH).count(), 1);
-    bench.router.changes_taken(3);
+    bench.router.changes_taken(Some(3));
     bench.router.stored(bench.now, 1);
     assert!(due(&mut bench).is_empty());
     bench.router.stored(bench.now, 2);
@@ -166,12 +166,25 @@ fn a_strict_store_is_waited_for() {
 }
 
 #[test]
+fn what_the_store_did_not_take_is_not_acknowledged() {
+    let mut bench = bench(Keeping::Strict);
+    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    changes(&mut bench);
+    assert!(store(&mut bench, &mut peer, 5, b"one").is_empty());
+    changes(&mut bench);
+    bench.router.changes_taken(None);
+    bench.router.stored(bench.now, 1);
+    let sent = due(&mut bench);
+    assert_eq!(stored(&mut peer, &sent), Err((Code::Busy, 1000)));
+}
+
+#[test]
 fn what_does_not_get_safe_is_not_acknowledged() {
     let mut bench = bench(Keeping::Strict);
     let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty());
     changes(&mut bench);
-    bench.router.changes_taken(2);
+    bench.router.changes_taken(Some(2));
     bench.advance(4_900_000_000);
     assert!(due(&mut bench).is_empty());
     bench.advance(200_000_000);
@@ -180,7 +193,7 @@ fn what_does_not_get_safe_is_not_acknowledged() {
     // Then the disk is well again, and so is the same request.
     bench.router.stored(bench.now, 2);
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty());
-    bench.router.changes_taken(2);
+    bench.router.changes_taken(Some(2));
     bench.router.stored(bench.now, 2);
     let sent = due(&mut bench);
     assert_eq!(stored(&mut peer, &sent), Ok(StoreCode::Ok));

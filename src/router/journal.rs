@@ -113,6 +113,8 @@ impl Journal {
     /// Notes a change. Of peers and bindings the store takes what it can: they come again.
     pub(super) fn note(&mut self, note: Note) {
         if self.keeping != Keeping::Memory {
+            // A write's message has its room already.
+            self.room = self.room.saturating_sub(RECORD_BYTES);
             self.notes.push_back(note);
         }
     }
@@ -193,11 +195,16 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// The records that were taken so far end at `position` of the store.
-    pub fn changes_taken(&mut self, position: u64) {
+    /// The records that were taken so far end at `position` of the store; `None` if it did not
+    /// take all of them. Then nobody is told that one of them is safe.
+    pub fn changes_taken(&mut self, position: Option<u64>) {
         let unplaced = self.journal.waiting.iter_mut().rev();
         for waiting in unplaced.take_while(|waiting| waiting.position == u64::MAX) {
-            waiting.position = position;
+            match position {
+                Some(position) => waiting.position = position,
+                // As soon as those before it are: they wait in order.
+                None => (waiting.position, waiting.written) = (0, Written::Busy),
+            }
         }
     }
 

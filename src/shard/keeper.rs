@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use peerstore::journal::{self, Journal};
+use peerstore::journal::{self, Appended, Journal};
 use peerstore::{FaultKind, Recovery, Shard, Store, StoreDir};
 use rustix::process::getpid;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -104,11 +104,10 @@ impl Keeper {
         if !router.has_changes() {
             return;
         }
-        router.take_changes(now, |record| {
-            // What is dropped is counted there.
-            let _ = self.journal.append(record);
-        });
-        router.changes_taken(self.journal.position());
+        // What is dropped is counted there.
+        let mut all = true;
+        router.take_changes(now, |record| all &= self.journal.append(record) == Appended::Queued);
+        router.changes_taken(all.then(|| self.journal.position()));
         self.tell_room(router);
     }
 
