@@ -106,10 +106,15 @@ impl Model {
         Ok(())
     }
 
-    /// The power went, and this is what was found.
-    pub(crate) fn cut(&mut self, found: &Applied) -> Result<(), String> {
+    /// The power went, and this is what was found; `snapshotted` if it is a snapshot of the last life
+    /// that nobody heard was finished. It has all that the lives before it wrote.
+    pub(crate) fn cut(&mut self, found: &Applied, snapshotted: bool) -> Result<(), String> {
         self.check(found)?;
         if self.exact {
+            if snapshotted {
+                let earlier = self.lives.split_last_mut().map_or(&mut [][..], |(_, lives)| lives);
+                earlier.iter_mut().for_each(|life| life.acknowledged = life.changes.len());
+            }
             let seen = |life: &Life| {
                 let last = life.changes.iter().rposition(|change| found.changes.contains(change));
                 life.acknowledged.max(last.map_or(0, |last| last + 1))

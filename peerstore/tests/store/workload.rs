@@ -5,7 +5,7 @@ use peerstore::storage::sim::{Cut, Lasting, Operation, Refusal, SimDir, SimDisk}
 use peerstore::{Config, Epoch, Recovery, Shard, Store};
 
 use crate::model::{Applied, Model};
-use crate::owner::{Change, Draw, Encoder, KEYS, Memory};
+use crate::owner::{Change, Draw, Encoder, KEYS, Memory, sealed};
 
 pub(crate) const DIR: &str = "shard-0";
 pub(crate) const HASH: u64 = 0x1234;
@@ -34,14 +34,36 @@ pub(crate) struct Plan {
     pub(crate) refusals: bool,
 }
 
+/// How often what happened: a test of crashes in which nothing happens shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Records that were appended.
+    pub(crate) changes: u64,
+    /// Snapshots that were finished.
+    pub(crate) snapshots: u64,
+    /// Logs that were begun because another failed.
+    pub(crate) retries: u64,
+    /// Processes that died, and left a disk that goes on.
+    pub(crate) kills: u64,
+    /// Power cuts in the middle of something.
+    pub(crate) cuts: u64,
+    /// Logs that a power cut tore.
+    pub(crate) torn: u64,
+    /// Logs that look damaged for what a power cut kept of their ends.
+    pub(crate) corrupt: u64,
+}
+
 /// A shard, its store and its disk.
 pub(crate) struct World<S: Storage, W: Fn(SimDir) -> S> {
     pub(crate) disk: SimDisk,
     wrap: W,
     pub(crate) draw: Draw,
     pub(crate) model: Model,
+    pub(crate) tally: Tally,
     memory: Memory,
     store: Option<Store<S>>,
+    /// The last snapshot that is known to be finished.
+    snapshotted: Option<Epoch>,
     /// The next key of the snapshot.
     cursor: usize,
     /// Changes that no write was asked for.
@@ -51,13 +73,19 @@ pub(crate) struct World<S: Storage, W: Fn(SimDir) -> S> {
 
 impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
     pub(crate) fn new(seed: u64, wrap: W) -> Self {
+        let disk = SimDisk::new(seed);
+        // Sectors that were not written may hold what lay there before: another store's log.
+        let old = Change { key: 0, number: u64::MAX, len: Some(30) };
+        disk.leave_behind(&sealed(u32::MAX, &old.record()).repeat(20));
         Self {
-            disk: SimDisk::new(seed),
+            disk,
             wrap,
             draw: Draw(seed),
             model: Model::new(),
+            tally: Tally::default(),
             memory: [None; KEYS],
             store: None,
+            snapshotted: None,
             cursor: 0,
             staged: 0,
             encoder: Encoder::new(),
@@ -104,7 +132,7 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
                 2 => self.disk.heal(),
                 _ => {}
             }
-            let _ = self.store().retry(8);
+            self.tally.retries += u64::from(self.store().retry(8).is_ok());
             self.note();
             return Ok(());
         }
@@ -144,6 +172,7 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
         let (kind, payload) = self.encoder.encode(&change.record());
         self.store.as_mut().expect("it is open").append(kind, payload);
         self.staged += 1;
+        self.tally.changes += 1;
     }
 
     fn snapshot(&mut self) {
@@ -158,6 +187,8 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
                 if store.finish_snapshot().is_ok() {
                     self.staged = 0;
                     self.model.snapshot(&self.memory);
+                    self.snapshotted = store.status().snapshot;
+                    self.tally.snapshots += 1;
                 }
                 return;
             }
@@ -178,7 +209,9 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
         let found = match open(self.storage()) {
             Ok((store, _, found)) => {
                 self.model.killed(self.staged, &found)?;
+                self.snapshotted = store.status().snapshot;
                 self.take(store, &found);
+                self.tally.kills += 1;
                 return Ok(());
             }
             Err(error) => error,
@@ -240,6 +273,7 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
     /// The power goes, if it has not; what is on the disk then is checked.
     pub(crate) fn crash(&mut self) -> Result<Epoch, String> {
         self.store = None;
+        self.tally.cuts += u64::from(self.disk.is_off());
         self.disk.cut();
         self.disk = self.disk.after_crash(self.draw.next());
         let after = self.disk.after_crash(0);
@@ -250,7 +284,11 @@ impl<S: Storage, W: Fn(SimDir) -> S> World<S, W> {
         if recovery.snapshots_damaged > 0 {
             return Err(format!("a snapshot has a name and is not whole: {recovery:?}"));
         }
-        self.model.cut(&found)?;
+        self.tally.torn += u64::from(recovery.torn);
+        self.tally.corrupt += u64::from(recovery.corrupt);
+        let snapshotted = recovery.snapshot > self.snapshotted;
+        self.snapshotted = recovery.snapshot;
+        self.model.cut(&found, snapshotted)?;
         Ok(store.status().epoch)
     }
 
