@@ -64,7 +64,12 @@ pub(super) fn identity(seed: u64) -> Identity {
 
 impl FakeRouter {
     pub(super) fn new() -> Self {
-        let identity = identity(1);
+        Self::of(1)
+    }
+
+    /// The router of the identity `seed`.
+    pub(super) fn of(seed: u64) -> Self {
+        let identity = identity(seed);
         let limiter = RateLimiter::new(&PublicKey::from(identity.wg_key().0), u64::MAX);
         Self {
             identity,
@@ -245,6 +250,14 @@ fn entry(number: u8) -> Entry {
         wg_public: WgKey([number ^ 0xFF; 32]),
         flags: body::flag::REACHABLE,
     };
+    Entry::encode(&peer).unwrap()
+}
+
+/// A peer as a router would list it.
+pub(super) fn listed(peer: PeerId, key: WgKey, at: SocketAddr) -> Entry {
+    let addresses = [multiaddr::encode(at)];
+    let addrs = Addrs::of(&addresses);
+    let peer = body::Peer { peer_id: peer, addrs, rtt_ms: 0, wg_public: key, flags: 0 };
     Entry::encode(&peer).unwrap()
 }
 

@@ -70,7 +70,7 @@ impl Swarm {
             self.step()?;
             while let Some(event) = self.crowd.poll_event() {
                 match event {
-                    Event::LookedUp(it, outcome) if it == id => return Ok(outcome),
+                    Event::LookedUp(it, outcome) if it == id => return Ok(*outcome),
                     Event::LookedUp(..) | Event::Answered(..) => {}
                 }
             }

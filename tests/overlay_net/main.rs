@@ -21,6 +21,9 @@ mod plain;
 mod report;
 mod world;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use report::Report;
 use world::World;
 
@@ -55,9 +58,19 @@ fn values_are_found_while_nodes_come_and_go() {
         good(seed, true);
         return;
     }
-    for seed in 0..env("MOLIA_OVERLAY_SEEDS").unwrap_or(SEEDS) {
-        good(seed, false);
-    }
+    let seeds = env("MOLIA_OVERLAY_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return;
+            }
+            good(seed, false);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use super::dice::Dice;
 use super::plain::PlainInitiator;
 
 /// Between two lookups of the own id.
-pub(crate) const REFRESH: Duration = Duration::from_secs(20);
+pub(crate) const REFRESH: Duration = Duration::from_secs(30);
 /// Buckets that 200 nodes have: in a deeper one all are neighbours.
 const BUCKETS: u32 = 5;
 /// Between two publications of a key.

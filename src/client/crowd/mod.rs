@@ -13,6 +13,8 @@
 //! * At most [`NODES_MAX`] nodes, unless more are being asked.
 
 mod node;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -66,7 +68,7 @@ pub struct Ticket(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A lookup.
-    LookedUp(LookupId, Outcome),
+    LookedUp(LookupId, Box<Outcome>),
     /// A request.
     Answered(Ticket, Contact, Result<Answer, Failure>),
 }
@@ -322,7 +324,8 @@ impl<I: Initiator> Crowd<I> {
             }
             if lookup.is_over() {
                 self.pace = lookup.pace();
-                self.events.push_back(Event::LookedUp(id, lookup.into_outcome(now.at)));
+                let outcome = Box::new(lookup.into_outcome(now.at));
+                self.events.push_back(Event::LookedUp(id, outcome));
             } else {
                 self.lookups.insert(id, lookup);
             }

@@ -229,7 +229,7 @@ proptest! {
         let manner = |n| match n % 6 { 1 | 2 => Manner::Dead, 3 => Manner::Refuses, _ => Manner::Honest };
         let mut net = Net::new(seed, 200, 10, manner);
         let goal = Goal::Node(PeerId(target));
-        let (outcome, _) = walk(&mut net, goal, &[0], Duration::from_secs(20));
+        let (outcome, _) = walk(&mut net, goal, &[0, 4, 5, 6, 10, 11], Duration::from_secs(20));
         let living = net.closest(&PeerId(target), 3, |manner| manner == Manner::Honest);
         prop_assert_eq!(&peers(&outcome)[..3], &living[..]);
     }
