@@ -216,7 +216,7 @@ fn check(file: &File) -> Vec<String> {
     if is_script(file) {
         checks.push(check_script);
     }
-    let own_workspace = ["fuzz/", "scripts/", "tests/clock/", "tests/loom/"]
+    let own_workspace = ["benches/rivals/", "fuzz/", "scripts/", "tests/clock/", "tests/loom/"]
         .iter()
         .any(|folder| file.path.starts_with(folder));
     if file.path.ends_with("Cargo.toml") && !own_workspace {
