@@ -36,7 +36,6 @@ impl Letters {
     }
 }
 
-#[expect(clippy::vec_box, reason = "the boxes are what is sent")]
 fn letter<L>(kept: &mut Vec<Box<L>>, content: L) -> Box<L> {
     match kept.pop() {
         Some(mut letter) => {
@@ -47,7 +46,6 @@ fn letter<L>(kept: &mut Vec<Box<L>>, content: L) -> Box<L> {
     }
 }
 
-#[expect(clippy::vec_box, reason = "the boxes are what is sent")]
 fn put<L>(kept: &mut Vec<Box<L>>, letter: Box<L>) {
     if kept.len() < KEPT {
         kept.push(letter);

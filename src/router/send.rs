@@ -108,10 +108,12 @@ impl<T: Tunnel> Router<T> {
 
     /// Answers `request` with ERROR.
     pub(super) fn refuse(&mut self, now: Now, request: &Request<'_>, code: Code, detail: u32) {
-        let retry_after_ms = match code {
-            Code::RateLimited => RETRY_AFTER_MS,
-            Code::Busy => RETRY_BUSY_MS,
-            _ => 0,
+        let retry_after_ms = if code == Code::RateLimited {
+            RETRY_AFTER_MS
+        } else if code == Code::Busy {
+            RETRY_BUSY_MS
+        } else {
+            0
         };
         let error = Error { code, reason: code.label(), retry_after_ms, detail };
         self.outbox.counters.error_sent(code);

@@ -192,7 +192,12 @@ impl Values {
             Value::Off => Directory::Off,
             Value::Word(Word::Auto) => Directory::Auto,
             Value::Directory(path) => Directory::At(path),
-            _ => mistyped(name),
+            Value::Number(_)
+            | Value::Word(_)
+            | Value::Flag(_)
+            | Value::Choice(_)
+            | Value::Address(_)
+            | Value::Cpus(_) => mistyped(name),
         }
     }
 }
