@@ -113,12 +113,13 @@ fn start(
             Failure::new(Exit::CannotCreate, format_args!("runtime directory: {error}"))
         })?;
     let keeping = keeping::open(config, surroundings, &who.identity)?;
-    let keeping::Keeping { store, warning } = keeping;
+    let keeping::Keeping { store, warning, made } = keeping;
     let kept = store.as_ref().map(|store| store.directory.path().to_owned());
     let shards = start_shards(config, sockets, who, &directory, store)?;
     let facts = Facts { who, local, steering, buffers, listener, kept, warning };
     match settle(args, config, facts, &shards, &directory) {
         Ok(Settled { banner, views, stopping, admin }) => {
+            made.keep();
             let clock = Clock::start();
             Ok((Running { shards, views, clock, stopping, _admin: admin, directory }, banner))
         }

@@ -52,6 +52,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_molia-router"));
         command.args(args).env_clear().current_dir(&self.0);
         command.env("HOME", &self.0).env("RUNTIME_DIRECTORY", self.0.join("run"));
+        command.env("STATE_DIRECTORY", self.0.join("state"));
         command
     }
 

@@ -94,8 +94,12 @@ fn a_first_run_makes_an_identity_and_prints_all_a_newcomer_needs() {
         (router.line("peer id").to_owned(), router.line("WireGuard key").to_owned());
     let (status, stderr) = router.end();
     assert_eq!(status.code(), Some(0), "{stderr}");
-    // The identity stays, everything else is gone.
-    assert_eq!(place.files(), [place.path("config/identity.key")]);
+    // The identity stays, and what was kept; everything else is gone.
+    let mut left = place.files();
+    left.retain(|path| !path.starts_with(place.path("state")));
+    assert_eq!(left, [place.path("config/identity.key")]);
+    let store = place.path("state").join(&peer_id[..16]).join("peerstore");
+    assert!(store.join("shard-0").is_dir(), "{store:?}");
     let shown = place.configured("id", &["--json"]).ok().json();
     assert_eq!((&shown["peer_id"], &shown["wireguard_key"]), (&peer_id.into(), &key.into()));
     let again = Router::start(&place, &[]);
@@ -157,7 +161,9 @@ fn status_without_any_router_says_so() {
 #[test]
 fn two_routers_run_side_by_side_and_status_asks_which() {
     let place = Place::new("two");
-    let (first, second) = (Router::start(&place, &[]), Router::start(&place, &[]));
+    let first = Router::start(&place, &[]);
+    // One identity, two stores.
+    let second = Router::start(&place, &["--set", "peerstore/dir=off"]);
     let outcome = place.run(&["status"]);
     assert_eq!(outcome.code, 64, "{outcome:?}");
     for router in [&first, &second] {
@@ -284,6 +290,7 @@ fn tables_beyond_the_memory_there_is_are_an_error_and_no_crash() {
         limited.args(["-c", &format!("ulimit -v {limit}; exec \"$0\" \"$@\"")]);
         limited.arg(router.get_program()).args(args).env_clear().current_dir(place.path(""));
         limited.env("RUNTIME_DIRECTORY", place.path("run")).env("PATH", "/usr/bin:/bin");
+        limited.env("STATE_DIRECTORY", place.path("state"));
         let outcome = Outcome::of(&mut limited);
         assert!(place.files().is_empty(), "{limit} left {:?}", place.files());
         outcome

@@ -1,7 +1,9 @@
 //! The store that a router remembers in: found, locked, and divided among its shards.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use peerstore::record::Home;
@@ -21,6 +23,39 @@ pub(super) struct Keeping {
     pub(super) store: Option<StoreConfig>,
     /// Why it is not what one would expect.
     pub(super) warning: Option<String>,
+    /// What was made for it.
+    pub(super) made: Made,
+}
+
+/// The directories that were made for a store, taken back with all that is in them unless the
+/// router comes to serve: a start that fails leaves nothing behind.
+#[derive(Default)]
+pub(super) struct Made {
+    /// The store's own first, then its parents. Empty if the store was there before.
+    directories: Vec<PathBuf>,
+}
+
+impl Made {
+    /// What will have to be made for a store at `path`.
+    fn before(path: &Path) -> Self {
+        let missing = path.ancestors().take_while(|directory| !directory.exists());
+        Self { directories: missing.map(Path::to_owned).collect() }
+    }
+
+    /// The router serves.
+    pub(super) fn keep(mut self) {
+        self.directories.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Some((store, parents)) = self.directories.split_first() else { return };
+        // What cannot be taken back stays; it fails already, and for another reason.
+        let _ = fs::remove_dir_all(store);
+        // A parent that others use by now is not empty.
+        parents.iter().all(|parent| fs::remove_dir(parent).is_ok());
+    }
 }
 
 const OFF: &str = "peerstore/dir=off keeps records in memory alone";
@@ -37,11 +72,12 @@ pub(super) fn open(
         Place::Nowhere => {
             let warning = "neither XDG_STATE_HOME nor HOME is set: records are in memory alone \
                            (peerstore/dir names a place)";
-            return Ok(Keeping { store: None, warning: Some(warning.into()) });
+            return Ok(Keeping { warning: Some(warning.into()), ..Keeping::default() });
         }
         Place::Default(path) => (path, false),
         Place::Given(path) => (path, true),
     };
+    let made = Made::before(&path);
     let opened = if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
     let directory = match opened {
         Ok(directory) => directory,
@@ -56,7 +92,7 @@ pub(super) fn open(
         Err(error) => {
             let warning =
                 format!("records are in memory alone: {error} (peerstore/dir names another place)");
-            return Ok(Keeping { store: None, warning: Some(warning) });
+            return Ok(Keeping { warning: Some(warning), ..Keeping::default() });
         }
     };
     divide(&directory, config, identity).map_err(|error| {
@@ -65,7 +101,7 @@ pub(super) fn open(
     })?;
     let (files, journal) = config.store();
     let store = StoreConfig { directory: Arc::new(directory), files, journal };
-    Ok(Keeping { store: Some(store), warning: None })
+    Ok(Keeping { store: Some(store), warning: None, made })
 }
 
 /// Divides what another number of shards, or another identity, left.
