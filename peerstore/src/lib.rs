@@ -13,7 +13,7 @@
 //! whatever a crash or a bad disk left. It lies on a [`storage::Storage`]: the real disk, in the
 //! [`directory`] of a router, or one that crashes when a test wants it to. [`journal`] is the way
 //! to it from a packet loop that must not wait for a disk, and [`repartition()`] divides what a
-//! number of stores hold among another number.
+//! number of stores hold among another number. [`inspect`] reads all of it and changes nothing.
 #![forbid(unsafe_code)]
 
 pub mod directory;
@@ -21,6 +21,7 @@ mod fault;
 pub mod frame;
 pub mod header;
 mod ids;
+pub mod inspect;
 pub mod journal;
 mod kind;
 mod layout;

@@ -126,6 +126,14 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Its payload: what [`Self::decode`] takes.
+    pub fn payload(&self) -> Vec<u8> {
+        let mut payload = vec![0; self.payload_len()];
+        let written = self.write(&mut Writer::new(&mut payload));
+        assert!(written.is_ok(), "a payload is as long as it was said to be");
+        payload
+    }
+
     /// The record of this kind that `payload` holds, nothing less and nothing more.
     ///
     /// # Errors

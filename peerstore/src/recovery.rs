@@ -286,14 +286,14 @@ fn read_log<S: Storage>(
 }
 
 /// What a log's end is.
-enum Verdict {
+pub(crate) enum Verdict {
     Whole,
     Torn,
     Corrupt,
 }
 
 /// Why there was no good frame at `end`; no reason is a seal, which no log has.
-fn verdict(behind: &[u8], end: usize, reason: Option<Reason>, file: Found) -> Verdict {
+pub(crate) fn verdict(behind: &[u8], end: usize, reason: Option<Reason>, file: Found) -> Verdict {
     match reason {
         None | Some(Reason::UnknownType(_) | Reason::Malformed(..)) => return Verdict::Corrupt,
         Some(Reason::EndOfLog | Reason::Torn | Reason::BadChecksum | Reason::TooLong) => {}

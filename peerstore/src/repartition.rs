@@ -41,10 +41,10 @@ pub struct Repartition {
 }
 
 /// The files of one division in one directory.
-struct Group<'a, S> {
-    storage: &'a S,
+pub(crate) struct Group<'a, S> {
+    pub(crate) storage: &'a S,
     newest: Option<Epoch>,
-    files: Vec<Found>,
+    pub(crate) files: Vec<Found>,
 }
 
 /// Divides what is in `dirs`, each with the number of its shard, as `layout` says, if any of it is
@@ -127,7 +127,7 @@ fn begin<S: Storage>(
 
 /// What is to be read, the newest last. A file whose header is damaged is of every division, as far
 /// as its epoch goes: read twice is better than not at all.
-fn groups<'a, S>(found: &[(u16, &'a S, Vec<Found>)]) -> Vec<Group<'a, S>> {
+pub(crate) fn groups<'a, S>(found: &[(u16, &'a S, Vec<Found>)]) -> Vec<Group<'a, S>> {
     let mut groups = Vec::new();
     for (_, storage, files) in found {
         let owner = |file: &Found| file.header.map(|header| (header.shard, header.partition_hash));

@@ -5,6 +5,7 @@ mod damage;
 mod divide;
 mod faults;
 mod hostile;
+mod inspect;
 mod model;
 mod owner;
 mod rules;
