@@ -52,11 +52,11 @@ pub fn append(contender: Contender, dir: &Path, updates: u64, peers: u64) -> Res
 /// would find it.
 pub fn read(contender: Contender, dir: &Path, table: bool) -> Result<Value> {
     let mut tally = Tally::default();
-    let mut peers: HashMap<[u8; ID_BYTES], [u8; UPDATE_BYTES - ID_BYTES]> = HashMap::new();
+    let mut peers = Peers::default();
     let meter = Meter::start()?;
     contender.read(dir, |id, value| {
         tally.add(id, value);
-        if table && let (Ok(id), Ok(value)) = (id.try_into(), value.try_into()) {
+        if table {
             peers.insert(id, value);
         }
     })?;
@@ -64,6 +64,29 @@ pub fn read(contender: Contender, dir: &Path, table: bool) -> Result<Value> {
     measured["records"] = json!(tally.records);
     measured["sum"] = json!(tally.sum);
     Ok(measured)
+}
+
+/// A table of peers as a router has one: entries in a row, and where each is by its id.
+#[derive(Default)]
+struct Peers {
+    entries: Vec<Update>,
+    places: HashMap<[u8; ID_BYTES], u32>,
+}
+
+impl Peers {
+    fn insert(&mut self, id: &[u8], value: &[u8]) {
+        let mut entry = [0; UPDATE_BYTES];
+        entry[..ID_BYTES].copy_from_slice(id);
+        entry[ID_BYTES..].copy_from_slice(value);
+        let key = *entry.first_chunk().expect("an id comes first");
+        let next = u32::try_from(self.entries.len()).expect("as many as fit into memory");
+        let place = *self.places.entry(key).or_insert(next);
+        if place == next {
+            self.entries.push(entry);
+        } else {
+            self.entries[place as usize] = entry;
+        }
+    }
 }
 
 /// The same of the work alone: what making the updates costs.

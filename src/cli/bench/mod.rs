@@ -1,4 +1,4 @@
-//! `bench`: what a datagram, a lookup, a handshake and more shards cost on this machine.
+//! `bench`: what a datagram, a lookup, a handshake, more shards and the store cost on this machine.
 //!
 //! Everything runs in this process: real shards with real sockets on loopback, and the load
 //! generator on the same core, or with several shards a part of it on the core of each. Costs are CPU time of the server's
@@ -18,6 +18,7 @@ mod remote;
 mod requests;
 mod rig;
 mod scale;
+mod store;
 
 use std::io::{self, Write};
 use std::sync::Once;
@@ -28,7 +29,7 @@ use crate::client::Link;
 use super::Failure;
 use super::target::seconds;
 
-/// Measure what datagrams, lookups, handshakes and more shards cost
+/// Measure what datagrams, lookups, handshakes, more shards and the store cost
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -41,6 +42,7 @@ enum What {
     Lookup(lookup::Args),
     Handshake(handshake::Args),
     Scale(scale::Args),
+    Store(store::Args),
 }
 
 /// Options of every bench.
@@ -105,6 +107,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Lookup(args) => lookup::run(args),
         What::Handshake(args) => handshake::run(args),
         What::Scale(args) => scale::run(args),
+        What::Store(args) => store::run(args),
     }
 }
 
