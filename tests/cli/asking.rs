@@ -249,3 +249,23 @@ fn bench_lookup_and_handshake_tell_what_they_measured() {
         assert!(row["cpu_ns"].as_f64().unwrap() > 0.0, "{row}");
     }
 }
+
+#[test]
+fn bench_store_has_a_row_for_every_durability() {
+    let place = Place::new("bench-store");
+    let dir = place.path("run");
+    let args = ["bench", "store", "--quick", "--json", "--dir", dir.to_str().unwrap()];
+    let outcome: Outcome = place.run(&args);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let json = outcome.json();
+    let levels = json["rows"].as_array().unwrap().iter().map(|row| row["durability"].as_str());
+    assert_eq!(levels.collect::<Vec<_>>(), [Some("async"), Some("group"), Some("strict")]);
+    for row in json["rows"].as_array().unwrap() {
+        let number = |field: &str| row[field].as_f64().unwrap();
+        assert!((1.05..1.06).contains(&number("written_per_byte")), "{row}");
+        assert!(number("records_per_cpu_s") > 0.0 && number("bare_records_per_cpu_s") > 0.0);
+    }
+    let left = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.collect();
+    assert!(left.is_empty(), "{left:?} were left");
+}

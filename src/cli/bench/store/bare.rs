@@ -46,7 +46,8 @@ impl Bare {
 
     pub(super) fn put(&mut self, payloads: &[Payload]) -> io::Result<()> {
         for payload in payloads {
-            self.batch.extend_from_slice(&(RECORD_BYTES as u32).to_le_bytes());
+            let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
+            self.batch.extend_from_slice(&len.to_le_bytes());
             self.batch.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
             self.batch.extend_from_slice(payload);
             self.staged += 1;
