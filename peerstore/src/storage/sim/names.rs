@@ -20,7 +20,6 @@ pub(super) struct Names {
 #[derive(Clone, Debug)]
 struct Change {
     node: usize,
-    from: Option<String>,
     to: Option<String>,
     state: State,
 }
@@ -57,8 +56,7 @@ impl Names {
         if let Some(to) = to {
             self.now.insert(to.to_owned(), node);
         }
-        let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
-        self.changes.push(Change { node, from, to, state: State::Pending });
+        self.changes.push(Change { node, to: to.map(str::to_owned), state: State::Pending });
     }
 
     /// Names a file that was always there.
@@ -69,14 +67,17 @@ impl Names {
 
     pub(super) fn sync(&mut self) {
         self.settle(|_| true);
-        self.changes.retain(|change| change.state == State::Lost);
+        // What was lost may have to be told from what came after it.
+        if self.changes.iter().all(|change| change.state == State::Done) {
+            self.changes.clear();
+        }
     }
 
     /// What was not written now, never will be: the next sync is not about it.
     pub(super) fn fail_sync(&mut self, draw: &mut Draw) {
         self.settle_some(draw);
-        self.changes.retain(|change| change.state != State::Done);
-        self.changes.iter_mut().for_each(|change| change.state = State::Lost);
+        let left = self.changes.iter_mut().filter(|change| change.state == State::Pending);
+        left.for_each(|change| change.state = State::Lost);
     }
 
     /// The names as one may find them after a power cut.
@@ -87,8 +88,10 @@ impl Names {
     }
 
     fn settle_some(&mut self, draw: &mut Draw) {
-        let survival = Survival::drawn(draw, self.changes.len());
-        self.settle(|change| survival.keeps(change, draw));
+        let pending = |change: &Change| change.state == State::Pending;
+        let first = self.changes.iter().position(pending).unwrap_or(self.changes.len());
+        let survival = Survival::drawn(draw, self.changes.len() - first);
+        self.settle(|change| survival.keeps(change - first, draw));
     }
 
     /// Brings those pending changes to the platter that `keeps` says.
@@ -100,20 +103,27 @@ impl Names {
         }
     }
 
+    /// Brings a change to the platter, perhaps after others that came behind it.
     fn apply(&mut self, index: usize) {
         let Change { node, to, .. } = self.changes[index].clone();
-        if let Some(holder) = to.as_ref().and_then(|to| self.platter.get(to)) {
-            let frees = |change: &Change| {
-                change.state != State::Done && change.node == *holder && change.from == to
-            };
-            if let Some(earlier) = self.changes[..index].iter().rposition(frees) {
-                self.apply(earlier);
+        // What became of this file before is history: it never goes back to a name it had then.
+        let history = self.changes[..=index].iter_mut().filter(|change| change.node == node);
+        history.for_each(|change| change.state = State::Done);
+        self.platter.retain(|_, other| *other != node);
+        let Some(to) = to else { return };
+        if let Some(holder) = self.platter.get(&to).copied() {
+            let last = |changes: &[Change]| changes.iter().rposition(|other| other.node == holder);
+            let taken = |change: &Change| change.node == holder && change.state == State::Done;
+            if self.changes[index..].iter().any(taken) {
+                // The name was taken from this file since.
+                return;
+            }
+            // The name was free by now, if its holder had gone elsewhere: it goes there first.
+            let left = last(&self.changes[..index]);
+            if let Some(left) = left.filter(|left| self.changes[*left].state != State::Done) {
+                self.apply(left);
             }
         }
-        self.changes[index].state = State::Done;
-        self.platter.retain(|_, other| *other != node);
-        if let Some(to) = to {
-            self.platter.insert(to, node);
-        }
+        self.platter.insert(to, node);
     }
 }
