@@ -96,7 +96,7 @@ fn measure(cpu: usize, scale: Scale) -> Result<Vec<Row>, String> {
 }
 
 /// Fills the table with peers of 100,000 networks.
-fn populate(now: Now, router: &mut Router<WireGuard>) {
+pub(super) fn populate(now: Now, router: &mut Router<WireGuard>) {
     for number in 0..PEERS {
         let id = PeerId::of_public(&spread(number, 1));
         let [_, high, middle, low] = number.to_be_bytes();

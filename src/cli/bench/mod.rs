@@ -7,6 +7,7 @@
 //! sees from here: then round trips are measured.
 
 mod aead;
+mod compaction;
 mod drivers;
 mod echo;
 mod fleet;
@@ -43,6 +44,7 @@ enum What {
     Handshake(handshake::Args),
     Scale(scale::Args),
     Store(store::Args),
+    Compaction(compaction::Args),
 }
 
 /// Options of every bench.
@@ -108,6 +110,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Handshake(args) => handshake::run(args),
         What::Scale(args) => scale::run(args),
         What::Store(args) => store::run(args),
+        What::Compaction(args) => compaction::run(args),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::port::{
     Achieved, Engine, EngineChoice, Group, Socket, SocketConfig, Steering, prefer_batches,
 };
 use crate::router::{self, Router};
-use crate::shard::{self, PortConfig, Shards};
+use crate::shard::{self, PortConfig, Shards, StoreConfig};
 use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
 
@@ -55,6 +55,7 @@ pub(super) const fn name(engine: EngineChoice) -> &'static str {
 /// A running router, of one shard unless told otherwise, whose limits are out of the way.
 pub(super) struct Server {
     shards: Option<Shards>,
+    pub(super) identity: Arc<Identity>,
     pub(super) key: WgKey,
     pub(super) partition: Partition,
 }
@@ -77,6 +78,7 @@ impl Server {
         prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
     ) -> Result<Self, String> {
         Self::launch(
+            None,
             vec![cpu],
             vec![socket(offloads, config().socket().dscp)?],
             engine,
@@ -93,10 +95,23 @@ impl Server {
             // The kernel knows sockets by their order, shards by the one they hold.
             sockets.rotate_left(1);
         }
-        Self::launch(cpus, sockets, EngineChoice::Auto, true, unlimited(), |_, _| {})
+        Self::launch(None, cpus, sockets, EngineChoice::Auto, true, unlimited(), |_, _| {})
+    }
+
+    /// A router that remembers.
+    pub(super) fn start_with_store(
+        cpu: usize,
+        engine: EngineChoice,
+        router: router::Config,
+        store: StoreConfig,
+        prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let sockets = vec![socket(true, config().socket().dscp)?];
+        Self::launch(Some(store), vec![cpu], sockets, engine, true, router, prepare)
     }
 
     fn launch(
+        store: Option<StoreConfig>,
         cpus: Vec<usize>,
         sockets: Vec<Socket>,
         engine: EngineChoice,
@@ -112,18 +127,18 @@ impl Server {
         let mut cookie_secret = [0; 32];
         random()?.fill_bytes(&mut cookie_secret);
         let config = shard::Config {
-            store: None,
+            store,
             sockets,
             cpus,
             port,
             router,
             turn_budget: config().settings().turn_budget,
-            identity,
+            identity: Arc::clone(&identity),
             cookie_secret,
             counters: Vec::new(),
         };
         let shards = shard::spawn_prepared(config, prepare).map_err(|error| error.to_string())?;
-        let server = Self { shards: Some(shards), key, partition };
+        let server = Self { shards: Some(shards), identity, key, partition };
         // A fallback must not be measured under another name.
         let achieved = server.shards().achieved();
         if !runs(achieved, engine, offloads) {
