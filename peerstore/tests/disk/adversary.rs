@@ -110,6 +110,27 @@ fn syncing_again_does_not_bring_back_what_a_failed_sync_lost() {
     assert!((20..100).contains(&lost), "{lost}");
 }
 
+/// The same of names.
+#[test]
+fn syncing_again_does_not_bring_back_a_name_that_a_failed_sync_lost() {
+    let mut lost = 0;
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let dir = disk.dir("d");
+        dir.create("a").unwrap();
+        disk.refuse_next(Operation::SyncNames, Refusal::Io, Lasting::Once);
+        assert!(dir.sync().is_err());
+        dir.create("b").unwrap();
+        dir.sync().unwrap();
+        assert_eq!(dir.list().unwrap(), ["a", "b"]);
+        let after = disk.after_crash(0);
+        assert_eq!(after.files(), disk.after_crash(1).files(), "nothing is open");
+        assert!(after.contents("d", "b").is_some());
+        lost += u32::from(after.contents("d", "a").is_none());
+    }
+    assert!((20..80).contains(&lost), "{lost}");
+}
+
 #[test]
 fn a_cut_is_before_during_or_after_and_nobody_hears_of_it() {
     let mut synced = Vec::new();
