@@ -4,15 +4,21 @@
 //! that thread has to say is read where the loop comes by anyway. When the log should be replaced,
 //! the router's state is walked in slices of some records a turn, beside the datagrams.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use peerstore::journal::{self, Appended, Journal};
-use peerstore::{FaultKind, Recovery, Shard, Store, StoreDir};
+use peerstore::record::Home;
+use peerstore::{
+    Fault, FaultKind, Layout, Recovery, Repartition, Shard, Store, StoreDir, repartition,
+};
 use rustix::process::getpid;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::counters::Counters;
+use crate::ids::WgKey;
+use crate::partition::Partition;
 use crate::port::Waker;
 use crate::router::{Cursor, Router};
 use crate::time::Now;
@@ -32,6 +38,39 @@ pub struct StoreConfig {
     pub files: peerstore::Config,
     /// How changes get there.
     pub journal: journal::Config,
+}
+
+/// Divides what another number of shards, or another identity, left as `partition` says; to be done
+/// before shards open their stores. New files are created at `unix_s`.
+///
+/// # Errors
+/// What a directory refused. Nothing is lost; it can be done again.
+pub fn divide(
+    directory: &StoreDir,
+    partition: &Partition,
+    unix_s: u64,
+) -> Result<Repartition, StartError> {
+    let layout = Layout { shards: partition.shards(), partition_hash: partition.hash() };
+    let home = |home: Home| match home {
+        Home::Peer(key) => Some(partition.home(&WgKey(key.0))),
+        Home::Key(key) => Some(partition.owner(&key.0)),
+        Home::EveryShard => None,
+    };
+    let there = directory.shards().map_err(StartError::StoreDirectory)?;
+    let ids: BTreeSet<u16> = there.into_iter().chain(0..layout.shards).collect();
+    let dirs = ids.into_iter().map(|id| Ok((id, directory.shard(id)?)));
+    let dirs: Vec<_> = dirs.collect::<io::Result<_>>().map_err(StartError::StoreDirectory)?;
+    let divided = repartition(&dirs, layout, unix_s, home).map_err(StartError::Store)?;
+    let Repartition { moved, written, ref surplus, .. } = divided;
+    if moved {
+        tracing::info!(shards = layout.shards, records = written, "the store was divided anew");
+    }
+    for &shard in surplus {
+        if let Err(error) = directory.remove_shard(shard) {
+            tracing::warn!(shard, %error, "an empty directory of the store stays");
+        }
+    }
+    Ok(divided)
 }
 
 /// An open store and who writes to it.
@@ -80,6 +119,15 @@ impl Keeper {
     pub(super) fn begin_turn<T: Tunnel>(&mut self, now: Now, router: &mut Router<T>) {
         self.tell_room(router);
         router.stored(now, self.journal.durable());
+        self.report();
+    }
+
+    /// Logs what the writer met since the last turn.
+    fn report(&mut self) {
+        // Few: after each failure the writer waits before it tries again.
+        if let Some(Fault { doing, error, .. }) = self.journal.take_fault() {
+            tracing::warn!(shard = self.shard, doing, %error, "the store met a fault");
+        }
         let status = self.journal.status();
         if status != self.status {
             self.status = status;

@@ -23,7 +23,7 @@ use crate::tunnel::wireguard::WireGuard;
 
 use crate::partition::ShardSet;
 use keeper::Keeper;
-pub use keeper::StoreConfig;
+pub use keeper::{StoreConfig, divide};
 use mailbox::{Mailbox, PAYLOAD_MAX, Posted, Reason, Received};
 pub use spawn::{Config, Control, PortConfig, Shards, StartError, spawn, spawn_prepared};
 

@@ -18,8 +18,9 @@ use molia_router::partition::{self, Partition};
 use molia_router::port::{
     Achieved, Engine, EngineChoice, Group, Reason, Socket, SocketConfig, Steering,
 };
-use molia_router::router::{Config, Role};
-use molia_router::shard::{self, PortConfig, Shards, StartError};
+use molia_router::router::{Config, Keeping, Role};
+use molia_router::shard::{self, PortConfig, Shards, StartError, StoreConfig};
+use peerstore::journal::Durability;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -102,7 +103,24 @@ impl Server {
     }
 
     pub(crate) fn in_role(shape: Shape, role: Role) -> Result<Self, StartError> {
+        Self::made(shape, role, None)
+    }
+
+    /// A router that remembers in `store`, which is divided for it.
+    pub(crate) fn keeping(shape: Shape, store: StoreConfig) -> Result<Self, StartError> {
+        let identity = identity(1);
+        let partition = Partition::new(shape.shards, identity.home_seed(), &identity.peer_id());
+        shard::divide(&store.directory, &partition, Clock::start().now().unix_s())?;
+        Self::made(shape, Role::default(), Some(store))
+    }
+
+    fn made(shape: Shape, role: Role, store: Option<StoreConfig>) -> Result<Self, StartError> {
         let mut router = Config { role, ..Config::default() };
+        router.records.keeping = match store.as_ref().map(|store| store.journal.durability) {
+            None => Keeping::Memory,
+            Some(Durability::Strict) => Keeping::Strict,
+            Some(Durability::Async | Durability::Group) => Keeping::Store,
+        };
         router.tunnel.sessions_max = 1024;
         router.egress.sessions_max = 1024;
         // Every client of a test has the same address.
@@ -112,7 +130,7 @@ impl Server {
         let partition = Partition::new(shape.shards, identity.home_seed(), &peer);
         let counters = Counters::new();
         let shards = shard::spawn(shard::Config {
-            store: None,
+            store,
             sockets: bind(&shape),
             cpus: Vec::new(),
             port: PortConfig { engine: shape.engine, receive_slots: 64, ..PortConfig::default() },

@@ -18,7 +18,7 @@ use molia_router::wire::{Code, Header, Kind, StoreCode};
 
 use super::server::{Server, Shape, engines, identity};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// What a router takes of a record (`overlay/record_bytes_max`).
 const RECORD_BYTES_MAX: usize = 8 << 10;
 /// A body that every router takes.
@@ -37,7 +37,7 @@ fn in_every_shape(test: impl Fn(&Server)) {
 }
 
 /// A client of each shard, with its identity.
-fn one_of_each_home(server: &Server) -> Vec<(Identity, Client)> {
+pub(crate) fn one_of_each_home(server: &Server) -> Vec<(Identity, Client)> {
     let at_home = |home| {
         let mut all = (1000..).map(identity);
         let who = all.find(|who| server.partition.home(&who.wg_key()) == home).unwrap();
@@ -48,7 +48,7 @@ fn one_of_each_home(server: &Server) -> Vec<(Identity, Client)> {
 }
 
 /// A value of `len` bytes whose key belongs to `owner`.
-fn value_of(server: &Server, owner: u16, len: usize) -> Vec<u8> {
+pub(crate) fn value_of(server: &Server, owner: u16, len: usize) -> Vec<u8> {
     let mut all = (0..=u64::MAX).map(|n| n.to_be_bytes().into_iter().cycle().take(len).collect());
     let owned = |value: &Vec<u8>| server.partition.owner(&Key::of_value(value).0) == owner;
     all.find(owned).unwrap()
@@ -63,11 +63,11 @@ fn named(owner: &Identity, salt: &[u8], value: &[u8], sequence: u64) -> OwnedRec
     OwnedRecord::named(owner, salt, value.to_vec(), sequence, unix_s(), HOUR)
 }
 
-fn store(client: &mut Client, record: &OwnedRecord) -> StoreCode {
+pub(crate) fn store(client: &mut Client, record: &OwnedRecord) -> StoreCode {
     client.store(&record.borrowed()).unwrap().code
 }
 
-fn found(client: &mut Client, key: &Key) -> Option<OwnedRecord> {
+pub(crate) fn found(client: &mut Client, key: &Key) -> Option<OwnedRecord> {
     client.find_value(key, 0).unwrap().record
 }
 

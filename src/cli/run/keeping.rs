@@ -1,20 +1,17 @@
 //! The store that a router remembers in: found, locked, and divided among its shards.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use peerstore::record::Home;
-use peerstore::{Layout, Repartition, StoreDir, directory, repartition};
+use peerstore::{StoreDir, directory};
 
 use crate::cli::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::{Config, Place, Surroundings};
 use crate::identity::Identity;
 use crate::partition::Partition;
-use crate::shard::StoreConfig;
+use crate::shard::{StoreConfig, divide};
 
 /// What a router remembers in.
 #[derive(Default)]
@@ -95,40 +92,13 @@ pub(super) fn open(
             return Ok(Keeping { warning: Some(warning), ..Keeping::default() });
         }
     };
-    divide(&directory, config, identity).map_err(|error| {
+    let partition =
+        Partition::new(config.placement.count, identity.home_seed(), &identity.peer_id());
+    divide(&directory, &partition, Clock::start().now().unix_s()).map_err(|error| {
         let message = format!("peerstore/dir = {}: {error}", path.display());
         Failure::new(Exit::Io, message).hint(OFF)
     })?;
     let (files, journal) = config.store();
     let store = StoreConfig { directory: Arc::new(directory), files, journal };
     Ok(Keeping { store: Some(store), warning: None, made })
-}
-
-/// Divides what another number of shards, or another identity, left.
-fn divide(directory: &StoreDir, config: &Config, identity: &Identity) -> Result<(), String> {
-    let count = config.placement.count;
-    let partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
-    let layout = Layout { shards: count, partition_hash: partition.hash() };
-    let home = |home: Home| match home {
-        Home::Peer(key) => Some(partition.home(&crate::ids::WgKey(key.0))),
-        Home::Key(key) => Some(partition.owner(&key.0)),
-        Home::EveryShard => None,
-    };
-    let there = directory.shards().map_err(|error| error.to_string())?;
-    let ids: BTreeSet<u16> = there.into_iter().chain(0..count).collect();
-    let dirs = ids.into_iter().map(|id| Ok((id, directory.shard(id)?)));
-    let dirs: Vec<_> =
-        dirs.collect::<io::Result<_>>().map_err(|error: io::Error| error.to_string())?;
-    let now = Clock::start().now();
-    let divided = repartition(&dirs, layout, now.unix_s(), home);
-    let Repartition { moved, written, surplus, .. } = divided.map_err(|error| error.to_string())?;
-    if moved {
-        tracing::info!(shards = count, records = written, "the store was divided anew");
-    }
-    for shard in surplus {
-        if let Err(error) = directory.remove_shard(shard) {
-            tracing::warn!(shard, %error, "an empty directory of the store stays");
-        }
-    }
-    Ok(())
 }
