@@ -10,5 +10,9 @@ mod asking;
 mod configuration;
 #[path = "cli/identity.rs"]
 mod identity;
+#[path = "cli/keeping.rs"]
+mod keeping;
+#[path = "cli/kills.rs"]
+mod kills;
 #[path = "cli/running.rs"]
 mod running;

@@ -12,7 +12,8 @@ use super::place::{Outcome, Place};
 
 /// Only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PORTS: [&str; 4] = ["--set", "udp/listen=127.0.0.1:0", "--set", "admin/listen=127.0.0.1:0"];
+pub(crate) const PORTS: [&str; 4] =
+    ["--set", "udp/listen=127.0.0.1:0", "--set", "admin/listen=127.0.0.1:0"];
 
 /// A running router, ended with the test.
 pub(crate) struct Router {
@@ -47,18 +48,22 @@ impl Router {
         found.unwrap_or_else(|| panic!("no {label} in {:?}", self.banner)).trim()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
-    fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (self.child.wait().unwrap(), stderr)
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let metrics = self.line("metrics").strip_prefix("http://").unwrap();
         let address = metrics.strip_suffix("/metrics").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();

@@ -20,7 +20,7 @@ use super::server::{Server, Shape, engines, eventually, identity};
 use super::values::{HOUR, found, one_of_each_home, store, value_of};
 
 /// A directory that is gone when a test is over.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Self {
@@ -70,12 +70,12 @@ pub(crate) fn config(path: &Path, durability: Durability) -> StoreConfig {
     }
 }
 
-fn start(path: &Path, durability: Durability, shape: Shape) -> Server {
+pub(crate) fn start(path: &Path, durability: Durability, shape: Shape) -> Server {
     Server::keeping(shape, config(path, durability)).unwrap()
 }
 
 /// The names of a shard's files that begin so, in order.
-fn files(shard: &Path, prefix: &str) -> Vec<PathBuf> {
+pub(crate) fn files(shard: &Path, prefix: &str) -> Vec<PathBuf> {
     let all = fs::read_dir(shard).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
     let mut all: Vec<_> = all.filter(name).collect();
@@ -157,7 +157,7 @@ fn check(server: &Server, (records, keys): &(Vec<OwnedRecord>, Vec<Key>)) {
     }
 }
 
-fn check_as(client: &mut Client, records: &[OwnedRecord], keys: &[Key]) {
+pub(crate) fn check_as(client: &mut Client, records: &[OwnedRecord], keys: &[Key]) {
     for record in records {
         let is = found(client, &record.key).expect("what was acknowledged");
         assert_eq!((&is.value, is.owner, is.sequence), (&record.value, record.owner, 0));
@@ -169,7 +169,7 @@ fn check_as(client: &mut Client, records: &[OwnedRecord], keys: &[Key]) {
     }
 }
 
-fn shape(engine: molia_router::port::EngineChoice, shards: u16) -> Shape {
+pub(crate) fn shape(engine: molia_router::port::EngineChoice, shards: u16) -> Shape {
     Shape { engine, listen: "127.0.0.1:0", shards, steer: true }
 }
 
@@ -285,6 +285,48 @@ fn a_log_that_was_damaged_is_set_aside_and_the_rest_is_served() {
         let server = start(&folder.store(), Durability::Group, shape(engine, 1));
         assert_eq!(server.sum(Id::StoreDamage, &["corrupt"]), 0);
         check_as(&mut server.connect_as(&identity(5000)), &records, &keys[1..]);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_log_that_is_long_is_replaced_while_peers_store() {
+    for &engine in engines() {
+        let folder = Folder::new();
+        let mut store_config = config(&folder.store(), Durability::Group);
+        store_config.files.compact_log_bytes = 64 << 10;
+        let server = Server::keeping(shape(engine, 1), store_config).unwrap();
+        let (mut records, mut last) = (Vec::new(), 0);
+        // Each of them some times the log's size.
+        for n in 5000_u64.. {
+            let mut client = server.connect_as(&identity(n));
+            for at in 0..50 {
+                let len = 4000 + usize::try_from(n % 1000).unwrap() + at;
+                let record = OwnedRecord::immutable(value_of(&server, 0, len), HOUR);
+                assert_eq!(store(&mut client, &record), StoreCode::Ok);
+                records.push(record);
+            }
+            let shot = server.sum(Id::StoreSnapshots, &[]);
+            if shot > last {
+                last = shot;
+                let shard = folder.store().join("shard-0");
+                assert!(files(&shard, "snapshot-").len() <= 2, "this one and the one before");
+            }
+            if shot >= 4 || records.len() >= 1000 {
+                break;
+            }
+        }
+        assert!(last >= 4, "{last} snapshots of {} values", records.len());
+        // As a kill would leave it, but for what is not written yet.
+        let contents = Contents::read(&folder.copy(&folder.store()));
+        assert!(!contents.damaged);
+        server.stop();
+        let shard = folder.store().join("shard-0");
+        assert!(files(&shard, "wal-").len() <= 3, "{:?}", files(&shard, ""));
+        let contents = Contents::read(&folder.copy(&folder.store()));
+        assert!(!contents.damaged && contents.values.len() == records.len());
+        let server = start(&folder.store(), Durability::Group, shape(engine, 1));
+        check_as(&mut server.connect_as(&identity(1)), &records, &[]);
         server.stop();
     }
 }

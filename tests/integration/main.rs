@@ -4,6 +4,7 @@
 mod chaos;
 mod fallback;
 mod fleet;
+mod full;
 mod keeping;
 mod lookup;
 mod overlay;

@@ -1,0 +1,211 @@
+//! `kill -9` under load, time and again: what was acknowledged is there, and nothing that nobody
+//! wrote. The kernel outlives the router here; what a power cut takes is the simulation's to show.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use molia_router::client::link::Link;
+use molia_router::client::{Client, Options, OwnedRecord};
+use molia_router::clock::Clock;
+use molia_router::identity::Identity;
+use molia_router::ids::Key;
+use molia_router::wire::StoreCode;
+use molia_router::wire::body;
+use peerstore::storage::Disk;
+use peerstore::{Record, Shard, Store};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use super::place::Place;
+use super::running::Router;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const WRITERS: u64 = 4;
+const SHARDS: u16 = 2;
+/// Rounds on one store; then a new one, so that what is compared stays small.
+const ROUNDS_A_STORE: u64 = 50;
+/// Those of a run that nobody set (`MOLIA_KILLS`).
+const ROUNDS: u64 = 10;
+
+/// What one store's clients asked for, over all its rounds.
+#[derive(Default)]
+struct Asked {
+    /// Digests of values that were, or may have been, stored.
+    tried: Mutex<HashSet<Key>>,
+    acknowledged: Mutex<HashSet<Key>>,
+    /// By name: the newest sequence that was acknowledged, and that was tried.
+    names: Mutex<HashMap<Key, (u64, u64)>>,
+}
+
+/// What a store's files say: values by key, with their sequences.
+fn contents(store: &Path, copy: &Path) -> HashMap<Key, (Key, u64)> {
+    let mut found = HashMap::new();
+    for shard in (0..SHARDS).map(|id| Shard::new(id, SHARDS).unwrap()) {
+        let name = format!("shard-{}", shard.id());
+        fs::create_dir_all(copy.join(&name)).unwrap();
+        let mut hash = None;
+        for file in fs::read_dir(store.join(&name)).unwrap().map(|entry| entry.unwrap().path()) {
+            let to = copy.join(&name).join(file.file_name().unwrap());
+            fs::copy(&file, &to).unwrap();
+            let header = peerstore::FileHeader::decode(&fs::read(to).unwrap());
+            hash = hash.or(header.ok().map(|header| header.partition_hash));
+        }
+        let disk = Disk::open(&copy.join(&name)).unwrap();
+        let config = peerstore::Config::default();
+        let apply = |record: Record<'_>| {
+            if let Record::Value(value) = record {
+                let record = body::Record::read(value.message.bytes()).unwrap();
+                let digest = Key::of_value(record.value);
+                found.insert(Key(value.key.0), (digest, value.sequence));
+            }
+        };
+        let (_, recovery) = Store::open(disk, shard, hash.unwrap(), config, 0, apply).unwrap();
+        assert!(!recovery.is_damaged(), "a kill damages nothing: {recovery:?}");
+    }
+    fs::remove_dir_all(copy).unwrap();
+    found
+}
+
+impl Asked {
+    /// Compares with what is there.
+    fn check(&self, found: &HashMap<Key, (Key, u64)>) {
+        let (tried, acknowledged) = (self.tried.lock().unwrap(), self.acknowledged.lock().unwrap());
+        let lost = acknowledged.iter().filter(|key| !found.contains_key(key)).count();
+        assert_eq!(lost, 0, "of {} that were acknowledged", acknowledged.len());
+        for (key, (digest, sequence)) in found {
+            assert!(tried.contains(digest), "{key:?} has what nobody wrote");
+            if let Some((acknowledged, tried)) = self.names.lock().unwrap().get(key) {
+                assert!((acknowledged..=tried).contains(&sequence), "{key:?}: {sequence}");
+            }
+        }
+        for (key, (acknowledged, _)) in self.names.lock().unwrap().iter() {
+            assert!(*acknowledged == 0 || found.contains_key(key), "a name is gone");
+        }
+    }
+
+    /// Writes until it is told to stop, or nobody answers any more.
+    fn write(&self, link: &Link, rng: &mut ChaCha20Rng, stop: &AtomicBool, count: &AtomicU64) {
+        let who = Identity::generate(rng);
+        let options = Options { patience: Duration::from_secs(1), ..Options::default() };
+        let Ok(mut client) = Client::connect(link, Some(&who), options) else { return };
+        if client.negotiate(Some(&who)).is_err() {
+            return;
+        }
+        for sequence in 1.. {
+            let mut value = vec![0; 16 + usize::try_from(rng.next_u32() % 6000).unwrap()];
+            rng.fill_bytes(&mut value);
+            let named = sequence % 4 == 0;
+            let record = if named {
+                let now = Clock::start().now().unix_s();
+                OwnedRecord::named(&who, b"name", value, sequence, now, HOUR)
+            } else {
+                OwnedRecord::immutable(value, HOUR)
+            };
+            self.tried.lock().unwrap().insert(Key::of_value(&record.value));
+            if named {
+                self.names.lock().unwrap().entry(record.key).or_default().1 = sequence;
+            }
+            let written = client.store(&record.borrowed());
+            if stop.load(Ordering::Relaxed) && written.is_err() {
+                return;
+            }
+            if written.is_ok_and(|written| written.code == StoreCode::Ok) {
+                count.fetch_add(1, Ordering::Relaxed);
+                if named {
+                    self.names.lock().unwrap().entry(record.key).or_default().0 = sequence;
+                } else {
+                    self.acknowledged.lock().unwrap().insert(record.key);
+                }
+            } else {
+                // Too fast for one session, perhaps: another one goes on.
+                return;
+            }
+        }
+    }
+}
+
+fn start(place: &Place, store: &Path) -> Router {
+    let dir = format!("peerstore/dir={}", store.display());
+    let shards = format!("shards/count={SHARDS}");
+    let settings = [
+        dir.as_str(),
+        "peerstore/durability=strict",
+        "peerstore/compact_log_bytes=1M",
+        "stamp/bits=0",
+        "overlay/values_bytes=512M",
+        "admin/listen=off",
+        &shards,
+    ];
+    let args: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    Router::start(place, &args)
+}
+
+/// Has clients write for a while and kills the router meanwhile; how many writes it acknowledged.
+fn round(place: &Place, store: &Path, asked: &Arc<Asked>, seed: u64) -> u64 {
+    let router = start(place, store);
+    let link: Link = router.line("link").parse().unwrap();
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (link, asked) = (link.clone(), Arc::clone(asked));
+            let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+            thread::spawn(move || {
+                let mut rng = ChaCha20Rng::seed_from_u64(seed * WRITERS + writer + (1 << 32));
+                while !stop.load(Ordering::Relaxed) {
+                    asked.write(&link, &mut rng, &stop, &count);
+                }
+            })
+        })
+        .collect();
+    // Not before something was kept, so that each round says something.
+    while count.load(Ordering::Relaxed) < 20 {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_micros(u64::from(rng.next_u32() % 500_000)));
+    router.signal("-KILL");
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    count.load(Ordering::Relaxed)
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let rounds = std::env::var("MOLIA_KILLS").map_or(ROUNDS, |text| text.parse().unwrap());
+    let first_seed = std::env::var("MOLIA_KILLS_SEED").map_or(1, |text| text.parse().unwrap());
+    let place = Place::new("kills");
+    let (mut asked, mut acknowledged, mut snapshots) = (Arc::new(Asked::default()), 0, 0);
+    for round_number in 0..rounds {
+        let store = place.path(&format!("store-{}", round_number / ROUNDS_A_STORE));
+        if round_number % ROUNDS_A_STORE == 0 && round_number > 0 {
+            asked = Arc::default();
+            let last = place.path(&format!("store-{}", round_number / ROUNDS_A_STORE - 1));
+            fs::remove_dir_all(last).unwrap();
+        }
+        acknowledged += round(&place, &store, &asked, first_seed + round_number);
+        asked.check(&contents(&store, &place.path("copy")));
+        let names = fs::read_dir(store.join("shard-0")).unwrap().map(|it| it.unwrap().file_name());
+        let has = names.filter(|name| name.to_str().unwrap().starts_with("snapshot-")).count();
+        snapshots += u64::from(has > 0);
+        // A router finds the same, as far as a few say.
+        if round_number % 5 == 0 {
+            let router = start(&place, &store);
+            let link: Link = router.line("link").parse().unwrap();
+            let mut client = Client::connect(&link, None, Options::default()).unwrap();
+            client.negotiate(None).unwrap();
+            let some: Vec<Key> = asked.acknowledged.lock().unwrap().iter().copied().collect();
+            for key in some.iter().take(50) {
+                assert!(client.find_value(key, 0).unwrap().record.is_some(), "{key:?}");
+            }
+        }
+    }
+    println!(
+        "{rounds} kills, {acknowledged} values acknowledged, 0 lost, none that nobody wrote; \
+         {snapshots} kills found a snapshot"
+    );
+}
