@@ -54,7 +54,8 @@ impl Default for Config {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
         Self {
-            batch_bytes: 4 * MIB,
+            // More than a cache holds is read from memory again, and stalls for as much longer.
+            batch_bytes: MIB,
             reserve_bytes: 8 * MIB as u64,
             compact_log_bytes: 64 * MIB as u64,
             compact_dead_percent: 50,
