@@ -85,6 +85,10 @@ impl Group {
         self.tap.shard_restarts(now, number);
     }
 
+    pub(crate) fn partition(&self) -> Partition {
+        self.partition
+    }
+
     pub(crate) fn shards(&self) -> &[Shard] {
         &self.shards
     }

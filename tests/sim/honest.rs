@@ -1,5 +1,7 @@
 //! An honest client: the client library over `Plain`, what it asks, and whether the answers are right.
 
+mod writes;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,7 +11,7 @@ use molia_router::client::peer::{self, Peer, Raw};
 use molia_router::client::requests::{Answer, Correlation, Requests};
 use molia_router::client::session::{Config, Session};
 use molia_router::identity::{self, Identity};
-use molia_router::ids::{PeerId, WgKey};
+use molia_router::ids::{Key, PeerId, WgKey};
 use molia_router::time::{Moment, Now};
 use molia_router::wire::body::{
     Capabilities, FindNodeReq, IdentityBinding, NegotiateReq, Ping, ReflectReq, feature,
@@ -19,9 +21,12 @@ use prost::Message;
 
 use super::dice::Dice;
 use super::hostile::Hostile;
+use super::keep::Keep;
 use super::plain::PlainInitiator;
 use super::scenario::Link;
 use super::verdict::{Oracle, Violation, ensure};
+
+use writes::{About, Said};
 
 /// Seconds of validity around the world's time: nobody's binding runs out.
 const BINDING_S: u64 = 30 * 86_400;
@@ -53,6 +58,8 @@ pub(crate) struct Who {
     pub(crate) link: Link,
     /// How long what it signs is valid; `None` for longer than the world lasts.
     pub(crate) life_s: Option<u64>,
+    /// How values are kept, if it has any.
+    pub(crate) keep: Option<Keep>,
 }
 
 /// A question under way.
@@ -70,6 +77,7 @@ enum Ask {
     Reflect {
         nonce: u64,
     },
+    About(About),
 }
 
 /// Something good that happened.
@@ -79,6 +87,21 @@ pub(crate) enum Got {
     Negotiated,
     Reflected,
     Found(FindNodeReq, Vec<proto::Peer>),
+    /// What became of a value that it asked to keep at `since`.
+    Written {
+        key: Key,
+        sequence: u64,
+        since: Moment,
+        kept: bool,
+        stale: bool,
+    },
+    /// What is kept under a key, in wire form.
+    Looked {
+        key: Key,
+        since: Moment,
+        record: Option<Vec<u8>>,
+        providers: Vec<Vec<u8>>,
+    },
 }
 
 /// One client through all its lives.
@@ -104,6 +127,7 @@ pub(crate) struct Honest {
     router: RouterFacts,
     peer: Peer<PlainInitiator>,
     asked: BTreeMap<u32, (Moment, Ask)>,
+    pub(crate) said: Said,
     wants_chunks: bool,
     clock: Rc<Cell<u64>>,
     lives: u32,
@@ -118,7 +142,7 @@ impl Honest {
         clock: Rc<Cell<u64>>,
         mut dice: Dice,
     ) -> Self {
-        let Who { number, at, link, life_s } = who;
+        let Who { number, at, link, life_s, keep } = who;
         let identity = Identity::generate(&mut dice.rng());
         let binding = signed(&identity, now, life_s);
         let wg_key = identity.wg_key();
@@ -140,6 +164,7 @@ impl Honest {
             router,
             peer,
             asked: BTreeMap::new(),
+            said: Said::new(keep),
             wants_chunks: dice.permille(700),
             clock,
             lives: 0,
@@ -219,6 +244,7 @@ impl Honest {
         self.negotiated = false;
         self.last_pong = false;
         self.last_found = false;
+        self.said.begin_last_round();
     }
 
     pub(crate) fn takes_chunks(&self) -> bool {
@@ -371,7 +397,13 @@ impl Honest {
             let outdated = matches!(ask, Ask::Negotiate { ends_s } if ends_s < now.unix_s());
             let code = proto::Error::decode(&body[..]).map_or(0, |error| error.code);
             let limited = code == Code::RateLimited.to_wire().cast_signed();
-            right(limited || outdated, "an honest question was refused")?;
+            let tolerated = matches!(ask, Ask::About(about) if self.said.tolerates(about, code));
+            let busy = code == Code::Busy.to_wire().cast_signed();
+            let denied = busy && matches!(ask, Ask::About(About::Look { .. }));
+            ensure(!denied, Oracle::Refusal, now.at, || {
+                format!("client {number} may not even look: {answer:?}")
+            })?;
+            right(limited || outdated || tolerated, "an honest question was refused")?;
             if outdated {
                 self.negotiate(now);
             }
@@ -419,6 +451,7 @@ impl Honest {
                 seen(&reflection.observed)?;
                 Ok(Some(Got::Reflected))
             }
+            Ask::About(about) => self.judge_about(now, since, about, answer),
         }
     }
 

@@ -30,6 +30,14 @@ pub(crate) enum Event {
     Wake(usize),
     /// A client wants something.
     Request(usize),
+    /// A client wants something of the values.
+    Wish(usize),
+    /// A shard's store does what is due.
+    Disk(u16),
+    DiskFails,
+    DiskHeals,
+    /// The machine or the process ends, and begins again.
+    MachineEnds,
     /// Somebody hostile does something.
     Mischief,
     /// A client restarts, moves, leaves or comes back.

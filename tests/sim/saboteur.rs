@@ -1,11 +1,13 @@
 //! Faults on purpose: each is one that some check exists for, put between router and world.
 #![expect(clippy::wildcard_enum_match_arm, reason = "each hook knows the faults that are its own")]
 
+use std::collections::BTreeMap;
+
 use molia_router::drops::Drop;
 use molia_router::ids::WgKey;
 use molia_router::net::{Datagram, Path, Scope};
 use molia_router::router::Mail;
-use molia_router::wire::{self, Kind, proto};
+use molia_router::wire::{self, Code, Header, Kind, proto};
 use prost::Message;
 
 use super::listing::Listed;
@@ -88,12 +90,26 @@ pub(crate) enum Fault {
     Omit,
     /// A client is not in the table.
     Unlist,
+    /// The store says that it has synced what it has not even written.
+    Lie,
+    /// The first record of every value is not read back.
+    Forget,
+    /// The router is not told that the disk fails.
+    Trust,
+    /// Whoever looks for a value is told to come back.
+    Deny,
+    /// An old value is told in the place of the newest.
+    Dig,
+    /// A value is told that nobody stored.
+    Invent,
+    /// The disk fails for ever.
+    Break,
     /// Something depends on what is not the seed.
     Whim,
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 36] = [
+    pub(crate) const ALL: [(Self, Oracle); 43] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -129,6 +145,13 @@ impl Fault {
         (Self::Deafen, Oracle::Liveness),
         (Self::Omit, Oracle::Answers),
         (Self::Unlist, Oracle::Liveness),
+        (Self::Lie, Oracle::Lasting),
+        (Self::Forget, Oracle::Lasting),
+        (Self::Trust, Oracle::Refusal),
+        (Self::Deny, Oracle::Refusal),
+        (Self::Dig, Oracle::Forged),
+        (Self::Invent, Oracle::Forged),
+        (Self::Break, Oracle::Liveness),
         (Self::Whim, Oracle::Determinism),
     ];
 }
@@ -149,6 +172,8 @@ pub(crate) struct Saboteur {
     /// Not from the seed.
     whim: bool,
     retorts: Vec<Parcel>,
+    /// The first answer about each key's value.
+    first: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// Every so many occasions: the world is under way by then.
@@ -157,7 +182,7 @@ const EVERY: u64 = 97;
 impl Saboteur {
     /// `whim` decides what no seed decides.
     pub(crate) fn new(fault: Fault, whim: bool) -> Self {
-        Self { fault, count: 0, whim, retorts: Vec::new() }
+        Self { fault, count: 0, whim, retorts: Vec::new(), first: BTreeMap::new() }
     }
 
     fn now_and_then(&mut self) -> bool {
@@ -226,6 +251,13 @@ impl Saboteur {
             Fault::Omit => {
                 bytes = edited(tap, bytes, |kind, body| {
                     edit_peers(kind, body, |peers| drop(peers.remove(0)));
+                });
+            }
+            Fault::Deny => bytes = retyped(tap, bytes, denial),
+            Fault::Dig | Fault::Invent => {
+                let first = &mut self.first;
+                bytes = edited(tap, bytes, |kind, body| {
+                    if fault == Fault::Dig { dig(kind, body, first) } else { invent(kind, body) }
                 });
             }
             Fault::Misobserve => {
@@ -359,6 +391,26 @@ impl Saboteur {
         if self.is(Fault::Outlast) { 40 * 86_400 } else { 0 }
     }
 
+    /// Whether the router is not told of a disk that fails.
+    pub(crate) fn trusts(&self) -> bool {
+        self.is(Fault::Trust)
+    }
+
+    /// Whether a store says that everything lasts.
+    pub(crate) fn lies(&self) -> bool {
+        self.is(Fault::Lie)
+    }
+
+    /// Whether records are not read back.
+    pub(crate) fn forgets(&self) -> bool {
+        self.is(Fault::Forget)
+    }
+
+    /// Whether the disk stays broken.
+    pub(crate) fn breaks(&self) -> bool {
+        self.is(Fault::Break)
+    }
+
     /// Whether a client is taken for not listed.
     pub(crate) fn unlists(&self, client: usize) -> bool {
         self.is(Fault::Unlist) && client == VICTIM
@@ -370,18 +422,69 @@ const VICTIM: usize = 7;
 
 /// A data message with its frame's body changed, sealed as it was.
 fn edited(tap: &Tap, bytes: Vec<u8>, edit: impl FnOnce(Kind, &mut Vec<u8>)) -> Vec<u8> {
+    retyped(tap, bytes, |header, body| {
+        if let Ok(kind) = Kind::try_from(header.kind) {
+            edit(kind, body);
+        }
+    })
+}
+
+/// The same, with the header.
+fn retyped(
+    tap: &Tap,
+    bytes: Vec<u8>,
+    edit: impl FnOnce(&mut Header, &mut Vec<u8>),
+) -> Vec<u8> {
     let changed = plain::header(&bytes).and_then(|(index, counter)| {
         let lane = tap.lane_to(index)?;
         let frame = wire::open(lane.open(&bytes)?).ok()?;
-        let (_, header, body) = wire::split(frame);
+        let (_, mut header, body) = wire::split(frame);
         let mut body = body.to_vec();
-        edit(Kind::try_from(header.kind).ok()?, &mut body);
+        edit(&mut header, &mut body);
         let total = u16::try_from(16 + body.len()).ok()?.to_be_bytes();
         let mut content = [&[b'M', 0, total[0], total[1]], &header.to_bytes()[..], &body].concat();
         content.resize(content.len().max(20), 0);
         Some(lane.seal_as(counter, &content))
     });
     changed.unwrap_or(bytes)
+}
+
+/// BUSY in the place of what was found.
+fn denial(header: &mut Header, body: &mut Vec<u8>) {
+    if header.kind == Kind::FindValueResp.id() && header.stream == 0 {
+        let code = Code::Busy.to_wire().cast_signed();
+        *body = proto::Error { code, ..Default::default() }.encode_to_vec();
+        header.kind = Kind::Error.id();
+    }
+}
+
+/// Changes the record of an answer of one frame.
+fn edit_record(kind: Kind, body: &mut Vec<u8>, edit: impl FnOnce(&mut Vec<u8>)) {
+    if kind == Kind::FindValueResp
+        && let Ok(mut found) = proto::FindValueResp::decode(&body[..])
+        && found.total_chunks == 0
+        && let Some(proto::find_value_resp::Value::Record(record)) = &mut found.value
+    {
+        edit(record);
+        *body = found.encode_to_vec();
+    }
+}
+
+fn dig(kind: Kind, body: &mut Vec<u8>, first: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+    edit_record(kind, body, |record| {
+        if let Ok(decoded) = proto::Record::decode(&record[..]) {
+            let first = first.entry(decoded.key).or_insert_with(|| record.clone());
+            record.clone_from(first);
+        }
+    });
+}
+
+fn invent(kind: Kind, body: &mut Vec<u8>) {
+    edit_record(kind, body, |record| {
+        if let Some(last) = record.last_mut() {
+            *last ^= 1;
+        }
+    });
 }
 
 fn edit_peers(kind: Kind, body: &mut Vec<u8>, edit: impl FnOnce(&mut Vec<proto::Peer>)) {

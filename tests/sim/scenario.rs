@@ -10,6 +10,7 @@ use molia_router::router::Config;
 use molia_router::{admission, limits, overlay, tunnel};
 
 use super::dice::Dice;
+use super::keep::Keep;
 use super::split::Split;
 
 /// Honest clients.
@@ -84,6 +85,8 @@ pub(crate) struct Scenario {
     pub(crate) host: Host,
     pub(crate) tempo: Tempo,
     pub(crate) split: Split,
+    /// How values are kept, if there are any.
+    pub(crate) keep: Option<Keep>,
     /// Where each client is at first, and the path it takes.
     pub(crate) places: Vec<(SocketAddr, Link)>,
     /// Whether some clients' identities end while they are there.
@@ -94,6 +97,14 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
+        let keep = Keep::of(seed);
+        let mut scenario = Self::without_values(seed);
+        keep.settle(&mut scenario.config);
+        Self { keep: Some(keep), ..scenario }
+    }
+
+    /// The world in which nobody stores anything: the same for its seed as before anybody could.
+    pub(crate) fn without_values(seed: u64) -> Self {
         let mut dice = Dice::of(seed);
         let narrow = narrow(seed);
         // Every third world outlives a few keys; the others are short and busy.
@@ -126,6 +137,7 @@ impl Scenario {
             host: host(&mut dice, narrow),
             tempo,
             split: Split::of(seed),
+            keep: None,
             places,
             safety: if long { dice.millis(380_000..560_000) } else { dice.millis(35_000..70_000) },
             // Long enough for sessions of the hostile to end where they take the room.

@@ -20,6 +20,7 @@ use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
 use molia_router::tunnel::plain::Plain;
 
+use super::keeper::Keeper;
 use super::listing::{self, Listed};
 use super::post::{Letter, Post};
 use super::saboteur::Saboteur;
@@ -47,6 +48,8 @@ pub(crate) enum Turn {
 pub(crate) struct Shard {
     number: u16,
     pub(crate) router: Router<Plain>,
+    /// Where it remembers, if it does.
+    pub(crate) keeper: Option<Keeper>,
     host: Host,
     /// When it begins to take turns.
     pub(crate) born: Moment,
@@ -99,6 +102,7 @@ impl Shard {
             number,
             shape: (0, router.table().buckets()),
             router,
+            keeper: None,
             host,
             born: life.born,
             entries_max,

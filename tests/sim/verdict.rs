@@ -35,6 +35,12 @@ pub(crate) enum Oracle {
     Unasked,
     /// A wrong answer.
     Answers,
+    /// A value that was promised to last is gone.
+    Lasting,
+    /// Something is found that nobody stored, or that was replaced by something newer.
+    Forged,
+    /// A write was taken that the store cannot keep, or a lookup was not answered for its sake.
+    Refusal,
     /// The shard is kept busy by nothing.
     Spin,
     /// A client did not get what it is due.

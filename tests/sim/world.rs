@@ -3,6 +3,7 @@
 //! First everything goes wrong that the seed says (the safety phase), then nothing does
 //! (the liveness phase), and at its end every honest client must have what it is due.
 
+mod keeping;
 mod people;
 mod turns;
 
@@ -24,9 +25,11 @@ use super::hostile::Hostile;
 use super::insider::Insider;
 use super::listing::Listed;
 use super::network::{Agenda, Event};
+use super::promises::Promises;
 use super::saboteur::Saboteur;
 use super::scenario::{CLIENTS, INSIDERS, PORT, Scenario};
 use super::shard::Turn;
+use super::vault::Vault;
 use super::verdict::Violation;
 
 /// When the world begins, by the wall clock.
@@ -54,6 +57,8 @@ pub(crate) struct Report {
     pub(crate) drops: Vec<u64>,
     /// Datagrams the routers took and sent.
     pub(crate) datagrams: [u64; 2],
+    /// Values that were due and looked for.
+    pub(crate) dues: u64,
 }
 
 pub(crate) struct World {
@@ -79,6 +84,9 @@ pub(crate) struct World {
     staying: BTreeSet<PeerId>,
     /// Who was listed when the last round began.
     settled: Option<Vec<Listed>>,
+    /// What clients stored, if they do, and where it is kept, if it is.
+    promises: Promises,
+    vault: Option<Vault>,
     saboteur: Option<Saboteur>,
     hasher: blake3::Hasher,
     report: Report,
@@ -99,7 +107,8 @@ impl World {
             .map(|n| {
                 let (at, link) = scenario.places[n];
                 let life_s = (scenario.mortal && n % 3 == 0).then_some(MORTAL_S);
-                let who = Who { number: n, at, link, life_s };
+                let keep = scenario.keep;
+                let who = Who { number: n, at, link, life_s, keep };
                 Honest::new(who, now, facts.clone(), Rc::clone(&clock), dice.fork())
             })
             .collect();
@@ -126,9 +135,11 @@ impl World {
             died: Moment::START,
             staying: BTreeSet::new(),
             settled: None,
+            promises: keeping::promises(&scenario),
+            vault: keeping::vault(&scenario),
             saboteur,
             hasher: blake3::Hasher::new(),
-            report: Report { digest: String::new(), drops, datagrams: [0; 2] },
+            report: Report { digest: String::new(), drops, datagrams: [0; 2], dues: 0 },
             scenario,
             dice,
         }
@@ -137,6 +148,7 @@ impl World {
     /// Lives through all of it.
     pub(crate) fn run(mut self) -> Result<Report, Violation> {
         self.begin();
+        self.open_stores()?;
         loop {
             let (due, shard) = self.group.due(self.now);
             match self.agenda.pop(due) {
@@ -152,6 +164,8 @@ impl World {
             }
         }
         self.judge()?;
+        self.check_kept()?;
+        self.report.dues = self.promises.dues();
         for number in 0..self.scenario.split.shards {
             self.group.check_end(number, self.now, &mut self.saboteur)?;
             self.account(number);
@@ -185,6 +199,7 @@ impl World {
             self.agenda.add(settled + last, Event::ShardRestarts);
         }
         self.agenda.add(self.now, Event::Census);
+        self.begin_keeping();
     }
 
     /// Adds an event after `mean` on average; never if that is zero.
@@ -215,6 +230,9 @@ impl World {
                 }
             }
             Event::ToClient(addr, bytes) => self.deliver(addr, &bytes)?,
+            // Of a router that had more shards.
+            Event::Turn(n) | Event::TurnEnds(n) | Event::Room(n) | Event::Mail(n) | Event::Disk(n)
+                if n >= self.scenario.split.shards => {}
             Event::Turn(n) if self.group.shard(n).turn == Turn::Scheduled => self.turn_begins(n)?,
             Event::TurnEnds(n) if self.group.shard(n).turn == Turn::Stalled => self.turn_ends(n)?,
             Event::Room(n) | Event::Mail(n) => self.schedule_turn(n),
@@ -222,6 +240,11 @@ impl World {
             Event::Turn(_) | Event::TurnEnds(_) => {}
             Event::Wake(n) => self.wake(n)?,
             Event::Request(n) => self.request(n)?,
+            Event::Wish(n) => self.wish(n)?,
+            Event::Disk(n) => self.disk_works(n),
+            Event::DiskFails => self.disk_fails(),
+            Event::DiskHeals => self.disk_heals(),
+            Event::MachineEnds => self.machine_ends()?,
             Event::Mischief => self.mischief(),
             Event::Change => self.change()?,
             Event::Return(n) => {

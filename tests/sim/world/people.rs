@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Sends what client `n` has to send and takes note of what it got.
-    fn attend(&mut self, n: usize) -> Result<(), Violation> {
+    pub(super) fn attend(&mut self, n: usize) -> Result<(), Violation> {
         loop {
             let now = self.wall();
             let sent = self.clients[n].transmit(now.at);
@@ -98,7 +98,16 @@ impl World {
 
     fn got(&mut self, n: usize, got: Got) -> Result<(), Violation> {
         self.tell(|| format!("client {n} got {got:?}"));
-        let Got::Found(asked, peers) = got else { return Ok(()) };
+        let (asked, peers) = match got {
+            Got::Found(asked, peers) => (asked, peers),
+            Got::Written { key, sequence, since, kept, stale } => {
+                return self.written(n, (key, sequence), since, kept, stale);
+            }
+            Got::Looked { key, since, record, providers } => {
+                return self.looked(&key, since, record, providers);
+            }
+            Got::Pong | Got::Negotiated | Got::Reflected => return Ok(()),
+        };
         for peer in &peers {
             self.check_entry(peer)?;
         }
@@ -213,6 +222,7 @@ impl World {
     pub(super) fn change(&mut self) -> Result<(), Violation> {
         self.check_identities()?;
         self.check_stay()?;
+        self.check_kept()?;
         self.again(self.scenario.tempo.change, Event::Change);
         if self.calm {
             return Ok(());
@@ -256,6 +266,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         self.tell(|| "from here on nothing goes wrong".to_owned());
         self.calm = true;
+        self.disk_heals();
         self.calm_since = Some(self.now);
         for client in &mut self.clients {
             client.online = true;
@@ -276,6 +287,9 @@ impl World {
         for n in 0..self.clients.len() {
             let now = self.wall();
             self.clients[n].ask_last(now);
+            if self.scenario.keep.is_some() {
+                self.clients[n].wish_last(now, &mut self.promises);
+            }
             self.attend(n)?;
         }
         Ok(())
@@ -291,7 +305,10 @@ impl World {
             let prefix = Prefix::of(client.addr().ip());
             let present = listed.contains(&client.peer_id) && !unlisted;
             let excused = self.group.is_excused(asked, &listing, &client.peer_id, &prefix);
+            let keeps = self.scenario.keep.is_some();
             let dues = [
+                (client.said.last_stored || !keeps, "a value that is kept"),
+                (client.said.last_looked || !keeps, "a value that is found"),
                 (client.established(self.now), "a session"),
                 (client.negotiated, "an agreement"),
                 (client.last_pong, "a PONG"),

@@ -8,6 +8,7 @@ use molia_router::net::{Local, Path, Prefix, Transmit};
 use molia_router::time::{Moment, Now};
 use molia_router::wire::multiaddr;
 
+use super::keeping::End;
 use super::{AFTERMATH, CENSUS, CENSUS_CALM, CENSUS_CLOSE, World};
 use crate::group::Group;
 use crate::network::{Event, carry};
@@ -30,6 +31,7 @@ impl World {
 
     pub(super) fn turn_begins(&mut self, n: u16) -> Result<(), Violation> {
         let now = self.wall();
+        self.store_begins(n, now);
         let datagrams = self.group.shard(n).begin_turn(now.at, self.calm);
         let sent = self.group.shard(n).drain_narrow(now);
         self.emit(n, sent)?;
@@ -75,6 +77,7 @@ impl World {
             }
             let sent = self.group.deliver(n, now, letter);
             self.emit(n, sent)?;
+            self.store_takes(n, now)?;
         }
         Ok(true)
     }
@@ -84,7 +87,7 @@ impl World {
         for (at, to) in self.group.post(n, now, self.calm, &mut self.saboteur)? {
             self.agenda.add(at, Event::Mail(to));
         }
-        Ok(())
+        self.store_takes(n, now)
     }
 
     pub(super) fn turn_ends(&mut self, n: u16) -> Result<(), Violation> {
@@ -92,6 +95,7 @@ impl World {
         let sent = self.group.shard(n).poll(now);
         self.emit(n, sent)?;
         self.post(n, now)?;
+        self.store_ends(n, now);
         let shard = self.group.shard(n);
         shard.turn = Turn::Idle;
         if let Some(at) = shard.awaited_room() {
@@ -180,19 +184,30 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        self.tell(|| "the router restarts".to_owned());
-        for n in 0..self.scenario.split.shards {
-            self.end_life(n)?;
-        }
-        let keys: Vec<_> = self.clients.iter().map(|client| client.wg_key).collect();
-        let Self { scenario, identity, dice, now, .. } = self;
-        self.group = Group::new(scenario, identity, &keys, *now, dice);
+        self.end_router(End::Stopped, None)?;
         self.again(self.scenario.tempo.router_restart, Event::RouterRestarts);
         Ok(())
     }
 
+    /// All shards end at once, and as many or so many take their place.
+    pub(super) fn end_router(&mut self, end: End, shards: Option<u16>) -> Result<(), Violation> {
+        self.tell(|| format!("the router restarts: {end:?}"));
+        for n in 0..self.scenario.split.shards {
+            self.end_life(n)?;
+        }
+        self.end_stores(end);
+        self.scenario.split.shards = shards.unwrap_or(self.scenario.split.shards);
+        let keys: Vec<_> = self.clients.iter().map(|client| client.wg_key).collect();
+        let Self { scenario, identity, dice, now, .. } = self;
+        self.group = Group::new(scenario, identity, &keys, *now, dice);
+        self.open_stores()
+    }
+
     /// A shard panics, now or in the middle of one of its next turns.
     pub(super) fn shard_restarts(&mut self) -> Result<(), Violation> {
+        if self.scenario.split.shards == 1 {
+            return Ok(());
+        }
         let n = u16::try_from(self.dice.below(self.scenario.split.shards.into())).expect("few");
         if !self.calm {
             self.again(self.scenario.split.restart, Event::ShardRestarts);
@@ -208,7 +223,9 @@ impl World {
     fn restart_shard(&mut self, n: u16) -> Result<(), Violation> {
         self.tell(|| format!("shard {n} dies"));
         self.end_life(n)?;
+        self.end_store(n);
         self.group.restart_shard(&self.scenario, n, self.now);
+        self.open_store(n)?;
         self.died = self.now;
         self.schedule_turn(n);
         Ok(())
