@@ -37,7 +37,9 @@ pub trait Storage {
     /// [`io::ErrorKind::AlreadyExists`] if there is one of this name; what else the system says.
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    /// All of a file, which nobody writes to any more.
+    /// All of a file, which nobody writes to any more, and which lasts from then on as far as the
+    /// disk can make it: an earlier process may have been killed with it written and not synced, and
+    /// who reads it tells others that it is kept.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is none of this name; what else the system says.

@@ -139,7 +139,7 @@ impl Keeper {
         ensure(kept.is_none() || refuses.is_none(), Oracle::Refusal, now.at, || {
             format!("a {kept:?} is kept while the disk fails, since {refuses:?}")
         })?;
-        router.changes_taken(self.position);
+        router.changes_taken(Some(self.position));
         router.store_room(if refuses.is_some() { 0 } else { self.room() });
         Ok(())
     }

@@ -109,6 +109,10 @@ impl Storage for Disk {
         if !file.metadata()?.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        if self.check_writable().is_ok() {
+            // A disk that cannot do it will say so of the next log, too.
+            let _ = rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&file));
+        }
         FileMap::new(&file)
     }
 

@@ -283,7 +283,11 @@ impl Storage for SimDir {
         let mut world = self.disk.world();
         world.powered()?;
         let node = world.node(&self.name, name)?;
-        if node.unreadable { Err(Errno::IO.into()) } else { Ok(node.bytes()) }
+        if node.unreadable {
+            return Err(Errno::IO.into());
+        }
+        node.sync();
+        Ok(node.bytes())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
