@@ -14,5 +14,7 @@ mod identity;
 mod keeping;
 #[path = "cli/kills.rs"]
 mod kills;
+#[path = "cli/peerstore.rs"]
+mod peerstore_tool;
 #[path = "cli/running.rs"]
 mod running;

@@ -11,6 +11,8 @@ pub enum Exit {
     Missed = 3,
     /// The command line is wrong.
     Usage = 64,
+    /// What was given is damaged, or not what it has to be.
+    Data = 65,
     /// No router there, or the port is taken.
     Unavailable = 69,
     /// Our own mistake.

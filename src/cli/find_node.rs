@@ -80,7 +80,7 @@ pub(super) fn document(found: &Found) -> Value {
     })
 }
 
-fn flags(bits: u32) -> impl Iterator<Item = &'static str> {
+pub(super) fn flags(bits: u32) -> impl Iterator<Item = &'static str> {
     FLAGS.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| *name)
 }
 

@@ -24,7 +24,9 @@ pub mod link;
 pub mod logging;
 pub mod lookup;
 pub mod output;
+pub mod peerstore;
 pub mod ping;
+mod progress;
 pub mod reflect;
 pub mod run;
 pub mod settings;
@@ -62,6 +64,7 @@ enum Command {
     Lookup(lookup::Args),
     Announce(announce::Args),
     Reflect(reflect::Args),
+    Peerstore(peerstore::Args),
     Bench(bench::Args),
 }
 
@@ -99,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Lookup(args) => lookup::run(&args),
         Command::Announce(args) => announce::run(&args),
         Command::Reflect(args) => reflect::run(&args),
+        Command::Peerstore(args) => peerstore::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

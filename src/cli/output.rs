@@ -28,6 +28,11 @@ pub fn json(document: &serde_json::Value) -> Result<(), Failure> {
     line(escaped(&format!("{document:#}"), |c| c.is_control() && c != '\n'))
 }
 
+/// A JSON document in one line, without a line's end.
+pub fn json_line(document: &serde_json::Value) -> String {
+    escaped(&document.to_string(), char::is_control)
+}
+
 /// Text that came from elsewhere, with nothing in it that a terminal would obey.
 pub fn printable(text: &str) -> String {
     escaped(text, char::is_control)

@@ -14,7 +14,6 @@ mod fleet;
 mod floor;
 mod handshake;
 mod lookup;
-mod progress;
 mod remote;
 mod requests;
 mod rig;
@@ -28,6 +27,7 @@ use std::time::Duration;
 use crate::client::Link;
 
 use super::Failure;
+use super::progress;
 use super::target::seconds;
 
 /// Measure what datagrams, lookups, handshakes, more shards and the store cost

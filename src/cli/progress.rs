@@ -22,7 +22,11 @@ impl Progress {
     }
 
     pub(super) fn step(&self) {
-        self.0.inc(1);
+        self.add(1);
+    }
+
+    pub(super) fn add(&self, steps: u64) {
+        self.0.inc(steps);
     }
 }
 
