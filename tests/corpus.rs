@@ -96,3 +96,8 @@ fn sessions() {
 fn router() {
     replay("router", MUTATIONS, targets::router::router);
 }
+
+#[test]
+fn store() {
+    replay("store", MUTATIONS, targets::store::store);
+}

@@ -4,4 +4,5 @@ pub mod link;
 pub mod router;
 mod script;
 pub mod sessions;
+pub mod store;
 pub mod wire;

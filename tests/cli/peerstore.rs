@@ -296,7 +296,14 @@ fn another_division_is_not_touched() {
     let verified = place.run(&["peerstore", "verify", "store"]);
     verified.fails(65, "store is damaged in 1 places");
     assert!(verified.stdout.contains("several divisions"), "{verified:?}");
-    fs::copy(path.join("shard-1/wal-1.log"), path.join("shard-0/wal-2.log")).unwrap();
+    let (theirs, ours) = (path.join("shard-1/wal-1.log"), path.join("shard-0/wal-2.log"));
+    fs::copy(&theirs, &ours).unwrap();
+    let verified = place.run(&["peerstore", "verify", "store"]);
+    assert!(verified.stdout.contains("wal-2.log: damaged header (misplaced)"), "{verified:?}");
+    let directory = StoreDir::open(&path).unwrap();
+    open(&directory, 1, 2).close().unwrap();
+    drop(directory);
+    fs::copy(theirs.with_file_name("wal-2.log"), &ours).unwrap();
     let before = contents(&place);
     let verified = place.run(&["peerstore", "verify", "store"]);
     assert!(verified.stdout.contains("shard-0/wal-2.log: belongs to shard 1"), "{verified:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use peerstore::inspect::{self as files, Ending, FileName, Placed, Report, Role};
+use peerstore::inspect::{self as files, BadHeader, Ending, FileName, Placed, Report, Role};
 use serde_json::json;
 
 use super::{Exit, Failure, ShardDir, Target, inspect, progress, truth};
@@ -112,7 +112,7 @@ impl Findings {
     fn file(&mut self, dir: &ShardDir, place: &str, report: &Report) {
         let (at, reason) = (report.valid_bytes, inspect::reason(report));
         match (report.ending, &report.header) {
-            (Ending::Damaged, Err(bad)) => {
+            (_, Err(bad @ BadHeader::Misplaced(_))) | (Ending::Damaged, Err(bad)) => {
                 self.damage(format!("{place}: damaged header ({})", bad.label()));
             }
             (Ending::Damaged, Ok(_)) => self.damage(format!("{place}: damaged at {at} ({reason})")),
