@@ -7,10 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::Sink;
-use crate::GROUP_BYTES;
 use crate::work::{ID_BYTES, Update};
 
 const NAME: &str = "log";
+/// Bytes that are written at once, while a cache holds them; a group may be several.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// Bytes of a record's length and checksum.
 const HEAD_BYTES: usize = 8;
 
@@ -23,7 +24,15 @@ impl Floor {
     pub fn create(dir: &Path) -> Result<Self> {
         let file = File::create_new(dir.join(NAME))?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { file, batch: Vec::with_capacity(2 * GROUP_BYTES) })
+        Ok(Self { file, batch: Vec::with_capacity(2 * BATCH_BYTES) })
+    }
+}
+
+impl Floor {
+    fn write(&mut self) -> Result<()> {
+        self.file.write_all(&self.batch)?;
+        self.batch.clear();
+        Ok(())
     }
 }
 
@@ -34,14 +43,12 @@ impl Sink for Floor {
             self.batch.extend_from_slice(&crc32c::crc32c(update).to_le_bytes());
             self.batch.extend_from_slice(update);
         }
-        Ok(())
+        if self.batch.len() >= BATCH_BYTES { self.write() } else { Ok(()) }
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.file.write_all(&self.batch)?;
-        self.file.sync_data()?;
-        self.batch.clear();
-        Ok(())
+        self.write()?;
+        Ok(self.file.sync_data()?)
     }
 
     fn close(mut self: Box<Self>) -> Result<u64> {

@@ -26,6 +26,9 @@ impl Direct {
 impl Sink for Direct {
     fn put(&mut self, updates: &[Update]) -> Result<()> {
         updates.iter().for_each(|update| self.0.append(Kind::Peer, update));
+        if self.0.staged_bytes() >= Config::default().batch_bytes {
+            self.0.write()?;
+        }
         Ok(())
     }
 
