@@ -230,8 +230,12 @@ fn post(
 
 #[inline]
 fn take_changes(now: Now, router: &mut Router<WireGuard>, keeper: &mut Option<Keeper>) {
-    if let Some(keeper) = keeper {
-        keeper.take(now, router);
+    match keeper {
+        Some(keeper) => keeper.take(now, router),
+        // Its store could not be opened in this life: what changes is noted all the same, and
+        // would be without end.
+        None if router.has_changes() => router.take_changes(now, |_| {}),
+        None => {}
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use molia_router::client::{Client, OwnedRecord};
+use molia_router::client::{Client, Error, OwnedRecord};
 use molia_router::counters::layout::Id;
 use molia_router::ids::Key;
 use molia_router::shard::StoreConfig;
-use molia_router::wire::StoreCode;
+use molia_router::wire::{Code, StoreCode};
 use peerstore::journal::{self, Durability};
 use peerstore::storage::Disk;
 use peerstore::{FileHeader, Kind, Record, Recovery, Store, StoreDir};
@@ -225,6 +225,38 @@ fn a_shard_that_panics_has_its_values_again() {
 }
 
 #[test]
+fn a_shard_whose_store_is_gone_serves_and_keeps_nothing() {
+    const SICK: u16 = 1;
+    for &engine in engines() {
+        let folder = Folder::new();
+        let server = start(&folder.store(), Durability::Group, shape(engine, 2));
+        let kept = fill(&server, 1);
+        let shard = folder.store().join("shard-1");
+        fs::rename(&shard, folder.store().join("away")).unwrap();
+        fs::write(&shard, "no directory").unwrap();
+        server.shards().panic(SICK.into());
+        server.await_each(Id::Restarts, &[], &[0, 1]);
+        server.await_each(Id::StoreOpen, &[], &[1, 0]);
+        let mut client = server.connect_as(&identity(5000));
+        let record = OwnedRecord::immutable(value_of(&server, SICK, 99), HOUR);
+        let refused = client.store(&record.borrowed()).unwrap_err();
+        let Error::Refused { refusal, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.code, Code::Busy);
+        for record in &kept.0 {
+            let there = server.partition.owner(&record.key.0) != SICK;
+            assert_eq!(found(&mut client, &record.key).is_some(), there);
+        }
+        // What it had is there once its directory is.
+        fs::remove_file(&shard).unwrap();
+        fs::rename(folder.store().join("away"), &shard).unwrap();
+        server.shards().panic(SICK.into());
+        server.await_each(Id::StoreOpen, &[], &[1, 1]);
+        check(&server, &kept);
+        server.stop();
+    }
+}
+
+#[test]
 fn what_a_strict_store_acknowledged_is_in_its_files() {
     for &engine in engines() {
         let folder = Folder::new();
@@ -300,8 +332,7 @@ fn a_log_that_is_long_is_replaced_while_peers_store() {
         for n in 5000_u64.. {
             let mut client = server.connect_as(&identity(n));
             for at in 0..50 {
-                let len = 4000 + usize::try_from(n % 1000).unwrap() + at;
-                let record = OwnedRecord::immutable(value_of(&server, 0, len), HOUR);
+                let record = OwnedRecord::immutable(format!("{n} {at} ").repeat(500).into(), HOUR);
                 assert_eq!(store(&mut client, &record), StoreCode::Ok);
                 records.push(record);
             }
@@ -323,7 +354,7 @@ fn a_log_that_is_long_is_replaced_while_peers_store() {
         let shard = folder.store().join("shard-0");
         assert!(files(&shard, "wal-").len() <= 3, "{:?}", files(&shard, ""));
         let contents = Contents::read(&folder.copy(&folder.store()));
-        assert!(!contents.damaged && contents.values.len() == records.len());
+        assert_eq!((contents.values.len(), contents.damaged), (records.len(), false));
         let server = start(&folder.store(), Durability::Group, shape(engine, 1));
         check_as(&mut server.connect_as(&identity(1)), &records, &[]);
         server.stop();
