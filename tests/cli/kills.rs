@@ -1,9 +1,10 @@
-//! `kill -9` under load, time and again: what was acknowledged is there, and nothing that nobody
+//! `kill -9` at the start and under load, time and again: what was acknowledged is there, and nothing that nobody
 //! wrote. The kernel outlives the router here; what a power cut takes is the simulation's to show.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,10 +15,11 @@ use molia_router::client::{Client, Options, OwnedRecord};
 use molia_router::clock::Clock;
 use molia_router::identity::Identity;
 use molia_router::ids::Key;
+use molia_router::partition::Partition;
+use molia_router::shard;
 use molia_router::wire::StoreCode;
 use molia_router::wire::body;
-use peerstore::storage::Disk;
-use peerstore::{Record, Shard, Store};
+use peerstore::{Record, Shard, Store, StoreDir};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -26,7 +28,6 @@ use super::running::Router;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const WRITERS: u64 = 4;
-const SHARDS: u16 = 2;
 /// Rounds on one store; then a new one, so that what is compared stays small.
 const ROUNDS_A_STORE: u64 = 50;
 /// Those of a run that nobody set (`MOLIA_KILLS`).
@@ -42,31 +43,35 @@ struct Asked {
     names: Mutex<HashMap<Key, (u64, u64)>>,
 }
 
-/// What a store's files say: values by key, with their sequences.
+/// What a store's files say: values by key, with their sequences. They may be in the middle of being
+/// divided anew; here they are, for one shard.
 fn contents(store: &Path, copy: &Path) -> HashMap<Key, (Key, u64)> {
-    let mut found = HashMap::new();
-    for shard in (0..SHARDS).map(|id| Shard::new(id, SHARDS).unwrap()) {
-        let name = format!("shard-{}", shard.id());
-        fs::create_dir_all(copy.join(&name)).unwrap();
-        let mut hash = None;
-        for file in fs::read_dir(store.join(&name)).unwrap().map(|entry| entry.unwrap().path()) {
-            let to = copy.join(&name).join(file.file_name().unwrap());
-            fs::copy(&file, &to).unwrap();
-            let header = peerstore::FileHeader::decode(&fs::read(to).unwrap());
-            hash = hash.or(header.ok().map(|header| header.partition_hash));
-        }
-        let disk = Disk::open(&copy.join(&name)).unwrap();
-        let config = peerstore::Config::default();
-        let apply = |record: Record<'_>| {
-            if let Record::Value(value) = record {
-                let record = body::Record::read(value.message.bytes()).unwrap();
-                let digest = Key::of_value(record.value);
-                found.insert(Key(value.key.0), (digest, value.sequence));
+    for shard in fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path()) {
+        if shard.is_dir() {
+            let to = copy.join(shard.file_name().unwrap());
+            fs::create_dir_all(&to).unwrap();
+            for file in fs::read_dir(&shard).unwrap().map(|entry| entry.unwrap().path()) {
+                fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
             }
-        };
-        let (_, recovery) = Store::open(disk, shard, hash.unwrap(), config, 0, apply).unwrap();
-        assert!(!recovery.is_damaged(), "a kill damages nothing: {recovery:?}");
+        }
     }
+    let mut found = HashMap::new();
+    let directory = StoreDir::open(copy).unwrap();
+    let one = Partition::single();
+    let divided = shard::divide(&directory, &one, 0).unwrap();
+    assert!(!divided.recovery.is_damaged(), "a kill damages nothing: {divided:?}");
+    let apply = |record: Record<'_>| {
+        if let Record::Value(value) = record {
+            let record = body::Record::read(value.message.bytes()).unwrap();
+            let digest = Key::of_value(record.value);
+            found.insert(Key(value.key.0), (digest, value.sequence));
+        }
+    };
+    let (disk, whose) = (directory.shard(0).unwrap(), Shard::new(0, 1).unwrap());
+    let config = peerstore::Config::default();
+    let (opened, recovery) = Store::open(disk, whose, one.hash(), config, 0, apply).unwrap();
+    assert!(!recovery.is_damaged() && recovery.torn == 0, "{recovery:?}");
+    drop((opened, directory));
     fs::remove_dir_all(copy).unwrap();
     found
 }
@@ -129,28 +134,46 @@ impl Asked {
     }
 }
 
-fn start(place: &Place, store: &Path) -> Router {
+/// What a router is started with: another number of shards each time, so that every start divides
+/// what is there anew.
+fn settings(store: &Path, round: u64) -> Vec<String> {
     let dir = format!("peerstore/dir={}", store.display());
-    let shards = format!("shards/count={SHARDS}");
-    let settings = [
-        dir.as_str(),
+    let shards = format!("shards/count={}", 1 + round % 3);
+    let fixed = [
         "peerstore/durability=strict",
         "peerstore/compact_log_bytes=1M",
         "stamp/bits=0",
         "overlay/values_bytes=512M",
         "admin/listen=off",
-        &shards,
     ];
-    let args: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
-    Router::start(place, &args)
+    let all = fixed.map(str::to_owned).into_iter().chain([dir, shards]);
+    all.flat_map(|set| ["--set".to_owned(), set]).collect()
+}
+
+fn start(place: &Place, store: &Path, round: u64) -> Router {
+    let settings = settings(store, round);
+    Router::start(place, &settings.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Kills a router that is just about to start, wherever it is then.
+fn kill_at_start(place: &Place, store: &Path, round: u64, rng: &mut ChaCha20Rng) {
+    let settings = settings(store, round);
+    let mut args = vec!["run", "--config", "config", "--set", "udp/listen=127.0.0.1:0"];
+    args.extend(settings.iter().map(String::as_str));
+    let mut command = place.command(&args);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    thread::sleep(Duration::from_micros(u64::from(rng.next_u32() % 120_000)));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Has clients write for a while and kills the router meanwhile; how many writes it acknowledged.
 fn round(place: &Place, store: &Path, asked: &Arc<Asked>, seed: u64) -> u64 {
-    let router = start(place, store);
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    kill_at_start(place, store, seed + 1, &mut rng);
+    let router = start(place, store, seed);
     let link: Link = router.line("link").parse().unwrap();
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let (link, asked) = (link.clone(), Arc::clone(asked));
@@ -179,7 +202,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let rounds = std::env::var("MOLIA_KILLS").map_or(ROUNDS, |text| text.parse().unwrap());
     let first_seed = std::env::var("MOLIA_KILLS_SEED").map_or(1, |text| text.parse().unwrap());
     let place = Place::new("kills");
-    let (mut asked, mut acknowledged, mut snapshots) = (Arc::new(Asked::default()), 0, 0);
+    let (mut asked, mut acknowledged) = (Arc::new(Asked::default()), 0);
     for round_number in 0..rounds {
         let store = place.path(&format!("store-{}", round_number / ROUNDS_A_STORE));
         if round_number % ROUNDS_A_STORE == 0 && round_number > 0 {
@@ -189,12 +212,9 @@ fn what_was_acknowledged_survives_kill_9() {
         }
         acknowledged += round(&place, &store, &asked, first_seed + round_number);
         asked.check(&contents(&store, &place.path("copy")));
-        let names = fs::read_dir(store.join("shard-0")).unwrap().map(|it| it.unwrap().file_name());
-        let has = names.filter(|name| name.to_str().unwrap().starts_with("snapshot-")).count();
-        snapshots += u64::from(has > 0);
         // A router finds the same, as far as a few say.
         if round_number % 5 == 0 {
-            let router = start(&place, &store);
+            let router = start(&place, &store, round_number);
             let link: Link = router.line("link").parse().unwrap();
             let mut client = Client::connect(&link, None, Options::default()).unwrap();
             client.negotiate(None).unwrap();
@@ -205,7 +225,7 @@ fn what_was_acknowledged_survives_kill_9() {
         }
     }
     println!(
-        "{rounds} kills, {acknowledged} values acknowledged, 0 lost, none that nobody wrote; \
-         {snapshots} kills found a snapshot"
+        "{rounds} kills under load, and as many at the start, {acknowledged} values acknowledged, 0 lost, \
+         none that nobody wrote"
     );
 }
