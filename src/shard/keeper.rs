@@ -193,7 +193,9 @@ impl Keeper {
     /// # Errors
     /// What could not be written.
     pub(super) fn stop(self) -> io::Result<()> {
-        self.journal.stop().map_err(|fault| fault.error)
+        let named =
+            |fault: Fault| io::Error::new(fault.error.kind(), format!("the store: {fault}"));
+        self.journal.stop().map_err(named)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use super::place::Place;
+use super::place::{Outcome, Place};
 use super::running::{PORTS, Router};
 
 /// Has `run` refuse `dir`: one line and nothing else, and no file that was not there before.
@@ -52,6 +53,40 @@ fn a_directory_without_permission_is_refused() {
     let path = locked.join("store").display().to_string();
     let why = format!("cannot make {path}: Permission denied (os error 13)");
     refused(&place, &path, 73, &off(&why));
+}
+
+#[test]
+fn a_directory_that_is_read_only_is_refused_or_done_without() {
+    let place = Place::new("keep-read-only");
+    fs::create_dir(place.path("store")).unwrap();
+    // Seen by this program alone.
+    let mount = "mount -t tmpfs -o mode=700 tmpfs store && mount -o remount,ro store";
+    let apart = |script: &str, args: &[&str]| {
+        let router = place.command(args);
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &format!("{mount} && {script}")]);
+        command.arg(router.get_program()).args(args).current_dir(place.path(""));
+        command.env("RUNTIME_DIRECTORY", place.path("run")).env("HOME", place.path(""));
+        command.env("STATE_DIRECTORY", place.path("store"));
+        Outcome::of(&mut command)
+    };
+    let probe = apart("true", &[]);
+    if probe.code != 0 {
+        eprintln!("SKIPPED: cannot mount a disk that is read-only: {probe:?}");
+        return;
+    }
+    let path = place.path("store").display().to_string();
+    let set = format!("peerstore/dir={path}");
+    let run = [&["run", "--config", "config"], &PORTS[..], &["--set", &set]].concat();
+    let outcome = apart("exec \"$0\" \"$@\"", &run);
+    let why = format!("cannot lock {path}: Read-only file system (os error 30)");
+    outcome.fails(73, &off(&why));
+    // The default place, there: it serves.
+    let until_ready = "{ \"$0\" \"$@\" > said & } && until grep -q ^ready said; do \
+                       kill -0 $! || exit 1; sleep 0.05; done; kill $!; wait $!; cat said";
+    let outcome = apart(until_ready, &run[..run.len() - 2]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("records are in memory alone: cannot "), "{outcome:?}");
 }
 
 #[test]

@@ -149,6 +149,14 @@ fn fill_and_free(disk: &Path, engine: EngineChoice, durability: Durability) {
         other => Err(format!("{other:?}")),
     });
     assert!(found(&mut client, &record.key).is_some());
+    // What cannot be written at the end is an error that says what it is.
+    fill_up(&filler);
+    store_until_busy(&mut client, 10_000);
+    let error = server.end().unwrap_err().to_string();
+    assert!(error.starts_with("the store: cannot ") && error.contains("No space left"), "{error}");
+    fs::remove_file(&filler).unwrap();
+    let server = start(&store, durability, shape(engine, 1));
+    check_as(&mut server.connect_as(&identity(7202)), &kept, &[]);
     server.stop();
     fs::remove_dir_all(&store).unwrap();
 }

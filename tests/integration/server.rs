@@ -201,9 +201,14 @@ impl Server {
     }
 
     pub(crate) fn stop(self) {
+        self.end().unwrap();
+    }
+
+    /// Stops it; what the first of the shards to fail says.
+    pub(crate) fn end(self) -> std::io::Result<()> {
         assert!(self.shards.are_alive(), "nothing a peer does ends a shard");
         self.shards.stop();
-        self.shards.join().unwrap();
+        self.shards.join()
     }
 }
 
