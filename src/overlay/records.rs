@@ -227,11 +227,27 @@ impl Records {
         self.providers.announce(now, &key, &provider)
     }
 
+    /// Keeps a value that was kept before. If there is no place for it, or its time is over, what it
+    /// took the place of goes all the same.
+    pub fn store_again(&mut self, now: Moment, offer: &Offer) -> Outcome {
+        let outcome = self.store(now, offer);
+        if matches!(outcome, Outcome::Rejected(_)) {
+            self.values.outdate(&offer.key, offer.version);
+        }
+        outcome
+    }
+
     /// Keeps a provider that was kept before, unless the key has enough of them: nobody goes for it.
+    /// What the peer announced before it goes in any case.
     pub fn put_back(&mut self, now: Moment, offer: &Announcement) -> Outcome {
         let full = self.providers.get(&offer.key, &offer.peer).is_none()
             && self.providers.is_full(&offer.key);
-        if full { Outcome::Rejected(Why::KeyFull) } else { self.announce(now, offer) }
+        let outcome =
+            if full { Outcome::Rejected(Why::KeyFull) } else { self.announce(now, offer) };
+        if matches!(outcome, Outcome::Rejected(_)) {
+            self.providers.outdate(&offer.key, &offer.peer, offer.sequence);
+        }
+        outcome
     }
 
     /// Takes out what a peer announced for a key. Returns whether there was something.

@@ -2,8 +2,9 @@
 //!
 //! Records were checked when they came, and the store checks that they are what was written; so
 //! signatures are not verified again. Everything else is held against today's clock and settings:
-//! what has expired, is larger than what is kept now, or finds no place, stays away. Who brought
-//! it is forgotten: it counts against nobody, until it is renewed.
+//! what has expired, is larger than what is kept now, or finds no place, stays away, and so does
+//! what it took the place of. Who brought it is forgotten: it counts against nobody, until it is
+//! renewed.
 
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ impl<T: Tunnel> Router<T> {
         };
         let (payer, ttl) = (Payer { peer: None, network: None }, left(now, value.expires_unix_s));
         let offer = Offer { key, payer, version, ttl, encoded: Arc::from(encoded) };
-        is_kept(self.records.store(now.at, &offer))
+        is_kept(self.records.store_again(now.at, &offer))
     }
 
     fn restore_provider(&mut self, now: Now, provider: &stored::Provider<'_>) -> bool {

@@ -56,7 +56,10 @@ impl Keep {
             wish: dice.millis(if long { 12_000..25_000 } else { 3_000..8_000 }),
             failure: if fails { dice.millis(5_000..25_000) } else { Duration::ZERO },
             failure_max: dice.millis(100..9_000),
-            end: if ends { dice.millis(12_000..50_000) } else { Duration::ZERO },
+            end: match ends {
+                true => dice.millis(if long { 20_000..80_000 } else { 5_000..20_000 }),
+                false => Duration::ZERO,
+            },
             power: dice.within(300..800),
             killed: dice.within(100..700),
             divided: if dice.permille(500) { 300 } else { 0 },

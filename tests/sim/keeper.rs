@@ -312,6 +312,17 @@ impl Keeper {
         }
     }
 
+    /// Is killed, now and then between a write and its sync. Returns until when everything lasts.
+    pub(crate) fn kill(mut self, now: Now) -> Moment {
+        let safe = self.safe_until;
+        if self.dice.permille(600) {
+            self.take_batch(now);
+            // What it says nobody hears.
+            let _ = self.store.write();
+        }
+        safe
+    }
+
     /// Writes all that there is, and closes. Returns until when everything lasts.
     pub(crate) fn stop(mut self, now: Now) -> Moment {
         loop {

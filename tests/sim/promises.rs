@@ -72,7 +72,7 @@ pub(crate) struct Promises {
     /// Every `Provider` message that somebody announced for a key.
     announced: BTreeSet<(Key, Vec<u8>)>,
     keys: Vec<Key>,
-    /// Times that something was due and looked for.
+    /// Times that something was promised and looked for.
     checks: u64,
 }
 
@@ -88,7 +88,7 @@ impl Promises {
         }
     }
 
-    /// Times that something was due and looked for.
+    /// Times that something was promised and looked for.
     pub(crate) fn dues(&self) -> u64 {
         self.checks
     }
@@ -186,6 +186,7 @@ impl Promises {
             });
         };
         let firm = promised.firm(since);
+        self.checks += u64::from(firm.is_some());
         if let Some(found) = found {
             let version = promised.offered.iter().find(|it| it.encoded == found);
             let Some(version) = version else {
@@ -200,7 +201,6 @@ impl Promises {
         let newest = promised.offered.iter().map(|it| it.sequence).max().unwrap_or(firm);
         let nothing = !whole && (firm..=newest).any(|it| promised.is_tombstone(it));
         let due = now < promised.due_until(firm, self.slack) && !nothing;
-        self.checks += u64::from(due);
         ensure(!due, Oracle::Lasting, now, || {
             let Promised { acknowledged, lost, .. } = promised;
             format!("{key:?} is gone: {firm} was promised: {acknowledged:?}, lost at {lost:?}")

@@ -253,7 +253,6 @@ impl Saboteur {
                     edit_peers(kind, body, |peers| drop(peers.remove(0)));
                 });
             }
-            Fault::Deny => bytes = retyped(tap, bytes, denial),
             Fault::Dig | Fault::Invent => {
                 let first = &mut self.first;
                 bytes = edited(tap, bytes, |kind, body| {
@@ -296,6 +295,12 @@ impl Saboteur {
             }
             _ => None,
         }
+    }
+
+    /// What arrives in the place of what left.
+    pub(crate) fn replaces(&self, tap: &Tap, bytes: &[u8]) -> Vec<u8> {
+        let bytes = bytes.to_vec();
+        if self.is(Fault::Deny) { retyped(tap, bytes, denial) } else { bytes }
     }
 
     /// Replies to who sent what no router answers.
@@ -474,7 +479,10 @@ fn dig(kind: Kind, body: &mut Vec<u8>, first: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
     edit_record(kind, body, |record| {
         if let Ok(decoded) = proto::Record::decode(&record[..]) {
             let first = first.entry(decoded.key).or_insert_with(|| record.clone());
-            record.clone_from(first);
+            // It has to fit where the other one did.
+            if first.len() <= record.len() {
+                record.clone_from(first);
+            }
         }
     });
 }

@@ -57,7 +57,7 @@ pub(crate) struct Report {
     pub(crate) drops: Vec<u64>,
     /// Datagrams the routers took and sent.
     pub(crate) datagrams: [u64; 2],
-    /// Values that were due and looked for.
+    /// Times that a promised value was looked for.
     pub(crate) dues: u64,
 }
 

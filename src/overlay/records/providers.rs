@@ -121,6 +121,12 @@ impl Providers {
         slot.map(|slot| self.take_out(slot)).is_some()
     }
 
+    /// Takes out what `peer` announced for `key` before its announcement of this sequence. Returns
+    /// whether there was something.
+    pub(super) fn outdate(&mut self, key: &Key, peer: &PeerId, sequence: u64) -> bool {
+        self.get(key, peer).is_some_and(|held| held.sequence < sequence) && self.remove(key, peer)
+    }
+
     /// Takes out what has expired, a bounded number. Returns how many.
     pub(super) fn sweep(&mut self, now: Moment) -> usize {
         let due = (0..SWEEP_MAX).map_while(|_| {

@@ -450,3 +450,24 @@ fn the_default_configuration_fits_its_memory() {
     let bytes = Records::bytes(&Config::default());
     assert!(bytes < 80 * MIB, "{bytes}");
 }
+
+#[test]
+fn what_was_replaced_does_not_come_back_for_want_of_what_replaced_it() {
+    let mut records = records(Config::default());
+    let old = Offer { ttl: secs(900), ..offer(1, 1, signed(1, 1)) };
+    let new = Offer { ttl: secs(0), ..offer(1, 1, signed(2, 0)) };
+    assert_eq!(records.store_again(s(0), &old), Outcome::Stored);
+    assert_eq!(records.store_again(s(0), &new), Outcome::Rejected(Why::Expired));
+    assert!(records.value(&key(1)).is_none());
+    // Nothing goes for what is older still.
+    assert_eq!(records.store_again(s(0), &old), Outcome::Stored);
+    let older = Offer { ttl: secs(0), ..offer(1, 1, signed(0, 1)) };
+    assert_eq!(records.store_again(s(0), &older), Outcome::Rejected(Why::Expired));
+    assert!(records.value(&key(1)).is_some());
+
+    let (old, new) = (announcement(2, 1, 1, 900), announcement(2, 1, 1, 0));
+    let new = Announcement { sequence: old.sequence + 1, ..new };
+    assert_eq!(records.put_back(s(0), &old), Outcome::Stored);
+    assert_eq!(records.put_back(s(0), &new), Outcome::Rejected(Why::Expired));
+    assert!(records.provider(&key(2), &peer(1)).is_none());
+}

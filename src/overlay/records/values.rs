@@ -119,6 +119,19 @@ impl Values {
         outcome
     }
 
+    /// Takes out what `version` takes the place of. Returns whether there was something.
+    pub(super) fn outdate(&mut self, key: &Key, version: Version) -> bool {
+        let held = self.kept.find(key);
+        let older = held.filter(|slot| match (self.kept[*slot].version, version) {
+            (Version::Immutable, Version::Signed { .. }) => true,
+            (Version::Signed { sequence: held, .. }, Version::Signed { sequence, .. }) => {
+                sequence > held
+            }
+            (_, Version::Immutable) => false,
+        });
+        older.map(|slot| self.take_out(slot)).is_some()
+    }
+
     /// What is kept under `key`, unless it says that there is nothing.
     pub(super) fn find(&self, now: Moment, key: &Key) -> Option<&Arc<[u8]>> {
         let kept = &self.kept[self.kept.find(key)?];

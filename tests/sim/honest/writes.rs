@@ -44,6 +44,8 @@ pub(crate) struct Said {
     sequences: [u64; NAMES],
     /// The last signed value of each name.
     newest: [Option<OwnedRecord>; NAMES],
+    /// The key of the last round's value, and its first sequence.
+    last: Option<(Key, u64)>,
     /// What came back in the last round.
     pub(crate) last_stored: bool,
     pub(crate) last_looked: bool,
@@ -52,7 +54,8 @@ pub(crate) struct Said {
 impl Said {
     pub(crate) fn new(keep: Option<Keep>) -> Self {
         let newest = std::array::from_fn(|_| None);
-        Self { keep, sequences: [0; NAMES], newest, last_stored: false, last_looked: false }
+        let (last_stored, last_looked) = (false, false);
+        Self { keep, sequences: [0; NAMES], newest, last: None, last_stored, last_looked }
     }
 
     pub(crate) fn begin_last_round(&mut self) {
@@ -100,14 +103,16 @@ impl Honest {
 
     /// Asks what the end of the world is judged by.
     pub(crate) fn wish_last(&mut self, now: Now, promises: &mut Promises) {
+        let public = self.identity.signing_key().verifying_key().to_bytes();
+        let key = Key::of_name(&public, &[0]);
         if !self.negotiated {
             // Nothing is kept for strangers.
         } else if !self.said.last_stored {
+            self.said.last.get_or_insert((key, self.said.sequences[0] + 1));
             let value = self.dice.blob(40);
             self.store_as(now, promises, 0, value, LONG);
         } else if !self.said.last_looked {
-            let public = self.identity.signing_key().verifying_key().to_bytes();
-            self.look(now, Key::of_name(&public, &[0]));
+            self.look(now, key);
         }
     }
 
@@ -249,8 +254,10 @@ impl Honest {
                     StoreCode::Equivocation | StoreCode::Unspecified => false,
                 };
                 right(fair, "a value was refused")?;
-                self.said.last_stored |= code == StoreCode::Ok;
-                Ok(Some(Got::Written { key, sequence, since, stale: code == StoreCode::Stale, kept: code == StoreCode::Ok }))
+                let (kept, stale) = (code == StoreCode::Ok, code == StoreCode::Stale);
+                let last = self.said.last.is_some_and(|(of, from)| of == key && from <= sequence);
+                self.said.last_stored |= kept && last;
+                Ok(Some(Got::Written { key, sequence, since, kept, stale }))
             }
             About::Announce => {
                 let kept = AnnounceProviderResp::read(&answer.bodies[0]);

@@ -184,12 +184,13 @@ impl World {
 
     /// All of them end.
     pub(super) fn end_stores(&mut self, end: End) {
+        let now = self.wall();
         for n in 0..self.scenario.split.shards {
             match end {
                 End::Stopped => self.end_store(n),
                 End::Killed | End::PowerFailed => {
                     let keeper = self.group.shard(n).keeper.take();
-                    self.lose(n, keeper.map_or(Moment::START, |keeper| keeper.safe_until));
+                    self.lose(n, keeper.map_or(Moment::START, |keeper| keeper.kill(now)));
                 }
             }
         }

@@ -158,6 +158,8 @@ impl World {
             return Ok(());
         }
         let link = if self.calm { link.calm() } else { link };
+        let replaced = self.saboteur.as_ref().map(|it| it.replaces(&self.group.tap, bytes));
+        let bytes = replaced.as_deref().unwrap_or(bytes);
         let arrival = |bytes| Event::ToClient(to, bytes);
         carry(&mut self.agenda, &mut self.dice, self.now, &link, bytes, arrival);
         Ok(())
