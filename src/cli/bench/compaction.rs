@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Exit, Failure, output};
 use crate::client::link::{Host, Link};
-use crate::client::{Client, Options, OwnedRecord};
+use crate::client::{Client, Error, Options, OwnedRecord};
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::ids::Key;
@@ -144,7 +144,7 @@ impl Measured {
     }
 
     fn round(&mut self, pings: u64) -> Result<Histogram<u64>, String> {
-        let text = |error: crate::client::Error| error.to_string();
+        let text = |error: Error| error.to_string();
         let trips = Histogram::new_with_bounds(1, SLOWEST_NS, 3);
         let mut trips: Histogram<u64> = trips.map_err(|error| error.to_string())?;
         let clock = Clock::start();
@@ -159,7 +159,13 @@ impl Measured {
                 self.client.store(&record.borrowed()).map_err(text)?;
                 next = clock.moment();
             }
-            let rtt = self.client.ping(0).map_err(text)?.rtt;
+            let asked = clock.moment();
+            let rtt = match self.client.ping(0) {
+                Ok(pinged) => pinged.rtt,
+                // As long as it was waited for, at least.
+                Err(Error::Timeout { .. }) => clock.moment().since(asked),
+                Err(error) => return Err(error.to_string()),
+            };
             let ns = u64::try_from(rtt.as_nanos()).unwrap_or(SLOWEST_NS).clamp(1, SLOWEST_NS);
             let interval = u64::try_from(INTERVAL.as_nanos()).unwrap_or(u64::MAX);
             trips.record_correct(ns, interval).map_err(|error| error.to_string())?;
