@@ -84,6 +84,9 @@ impl Keep {
         config.records.keeping = self.keeping;
         config.records.stamp_bits = self.stamp_bits;
         config.records.table.providers_per_key = self.providers_per_key;
+        // Room for all that is said here; more is memory that each life has to be given.
+        config.records.table.values.total.entries = 4096;
+        config.records.table.providers.total.entries = 4096;
     }
 
     pub(crate) fn durability(&self) -> Durability {

@@ -114,11 +114,7 @@ impl Keeper {
     }
 
     /// Takes what changed.
-    pub(crate) fn take(
-        &mut self,
-        now: Now,
-        router: &mut Router<Plain>,
-    ) -> Result<(), Violation> {
+    pub(crate) fn take(&mut self, now: Now, router: &mut Router<Plain>) -> Result<(), Violation> {
         if !router.has_changes() {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //! `MOLIA_SIM_SEED=X` runs the one of X with a trace of what happens. Whatever a seed shows, it shows again.
 
 mod dice;
+mod edits;
 mod frames;
 mod group;
 mod honest;

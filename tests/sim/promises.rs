@@ -193,9 +193,12 @@ impl Promises {
                 let what = format!("{key:?} has a value that nobody stored: {found:02x?}");
                 return Err(Violation { oracle: Oracle::Forged, at: now, what });
             };
-            return ensure(firm.is_none_or(|firm| version.sequence >= firm), Oracle::Forged, now, || {
-                format!("{key:?} went back to {} from {firm:?}", version.sequence)
-            });
+            return ensure(
+                firm.is_none_or(|firm| version.sequence >= firm),
+                Oracle::Forged,
+                now,
+                || format!("{key:?} went back to {} from {firm:?}", version.sequence),
+            );
         }
         let Some(firm) = firm else { return Ok(()) };
         let newest = promised.offered.iter().map(|it| it.sequence).max().unwrap_or(firm);

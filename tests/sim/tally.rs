@@ -5,6 +5,7 @@ use std::time::Duration;
 use molia_router::counters::Snapshot;
 use molia_router::counters::layout::Id;
 use molia_router::drops::Drop;
+use molia_router::limits::CHUNKS_MAX;
 use molia_router::time::Moment;
 use molia_router::wire::{Class, Kind, Role};
 
@@ -247,9 +248,12 @@ fn messages(tally: &Tally, seen: &Seen, handed: Handed, sum: &Sum<'_>) -> Result
     let writes = tally.received.iter().filter(|(kind, _)| written(*kind));
     let writes: u64 = writes.map(|(_, n)| n).sum();
     sum(answered <= queued + handed.lookups + writes, "a question went without an answer")?;
-    let in_chunks = |kind| matches!(kind, Some(Kind::FindNodeReq | Kind::FindValueReq));
-    let finds = tally.received.iter().filter(|(kind, _)| in_chunks(*kind));
-    let finds: u64 = finds.map(|(_, n)| n).sum();
+    let frames_beyond_one = |kind| match kind {
+        Some(Kind::FindNodeReq) => 1,
+        Some(Kind::FindValueReq) => CHUNKS_MAX as u64 - 1,
+        _ => 0,
+    };
+    let finds: u64 = tally.received.iter().map(|(kind, n)| frames_beyond_one(*kind) * n).sum();
     let extra = finds + tally.pinging + handed.asked;
     sum(queued <= answered + extra, "answers that nobody asked for")
 }

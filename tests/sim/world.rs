@@ -231,7 +231,11 @@ impl World {
             }
             Event::ToClient(addr, bytes) => self.deliver(addr, &bytes)?,
             // Of a router that had more shards.
-            Event::Turn(n) | Event::TurnEnds(n) | Event::Room(n) | Event::Mail(n) | Event::Disk(n)
+            Event::Turn(n)
+            | Event::TurnEnds(n)
+            | Event::Room(n)
+            | Event::Mail(n)
+            | Event::Disk(n)
                 if n >= self.scenario.split.shards => {}
             Event::Turn(n) if self.group.shard(n).turn == Turn::Scheduled => self.turn_begins(n)?,
             Event::TurnEnds(n) if self.group.shard(n).turn == Turn::Stalled => self.turn_ends(n)?,

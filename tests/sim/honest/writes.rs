@@ -168,7 +168,8 @@ impl Honest {
 
     fn store_immutable(&mut self, now: Now, promises: &mut Promises) {
         // Some are several clients'.
-        let value = if self.dice.permille(300) { vec![self.dice.byte() % 4; 9] } else { self.value() };
+        let value =
+            if self.dice.permille(300) { vec![self.dice.byte() % 4; 9] } else { self.value() };
         let record = OwnedRecord::immutable(value, self.ttl());
         self.store(now, promises, &record);
     }
@@ -284,7 +285,10 @@ impl Honest {
     }
 }
 
-fn written(bytes_max: usize, write: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>) -> Vec<u8> {
+fn written(
+    bytes_max: usize,
+    write: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+) -> Vec<u8> {
     let mut bytes = vec![0; bytes_max];
     let mut out = Writer::new(&mut bytes);
     write(&mut out).expect("there is room");
