@@ -177,9 +177,10 @@ impl Keeper {
         self.journal.flush();
     }
 
-    /// Whether a snapshot is being made: there is something to do without datagrams.
-    pub(super) const fn is_walking(&self) -> bool {
-        self.walk.is_some()
+    /// Whether a snapshot is being made: there is something to do without datagrams. Not while the
+    /// disk fails, for nothing is taken then.
+    pub(super) fn is_walking(&self) -> bool {
+        self.walk.is_some() && self.journal.accepts()
     }
 
     /// Copies what the writer counted.
