@@ -157,7 +157,12 @@ impl Keeper {
             let done = at == Cursor::End && !self.is_crowded() && self.push(Entry::Finish);
             self.walk = (!done).then_some(at);
         }
-        self.walk.is_some()
+        self.walk.is_some() && !self.store.is_broken()
+    }
+
+    /// Whether changes wait for the writer.
+    pub(crate) fn has_news(&self) -> bool {
+        self.ring.iter().any(|entry| matches!(entry, Entry::Log(..)))
     }
 
     fn is_snapshotting(&self) -> bool {
@@ -311,7 +316,7 @@ impl Keeper {
     /// Is killed, now and then between a write and its sync. Returns until when everything lasts.
     pub(crate) fn kill(mut self, now: Now) -> Moment {
         let safe = self.safe_until;
-        if self.dice.permille(600) {
+        if self.dice.permille(800) {
             self.take_batch(now);
             // What it says nobody hears.
             let _ = self.store.write();

@@ -87,6 +87,9 @@ pub(crate) struct World {
     /// What clients stored, if they do, and where it is kept, if it is.
     promises: Promises,
     vault: Option<Vault>,
+    /// The process is killed when a shard's store has something to write next; with how many shards
+    /// it begins again, if with others.
+    kill: Option<Option<u16>>,
     saboteur: Option<Saboteur>,
     hasher: blake3::Hasher,
     report: Report,
@@ -137,6 +140,7 @@ impl World {
             settled: None,
             promises: keeping::promises(&scenario),
             vault: keeping::vault(&scenario),
+            kill: None,
             saboteur,
             hasher: blake3::Hasher::new(),
             report: Report { digest: String::new(), drops, datagrams: [0; 2], dues: 0 },
@@ -245,7 +249,7 @@ impl World {
             Event::Wake(n) => self.wake(n)?,
             Event::Request(n) => self.request(n)?,
             Event::Wish(n) => self.wish(n)?,
-            Event::Disk(n) => self.disk_works(n),
+            Event::Disk(n) => self.disk_works(n)?,
             Event::DiskFails => self.disk_fails(),
             Event::DiskHeals => self.disk_heals(),
             Event::MachineEnds => self.machine_ends()?,

@@ -138,7 +138,7 @@ impl Honest {
 
     fn store_named(&mut self, now: Now, promises: &mut Promises) {
         let name = self.dice.below(NAMES);
-        if self.dice.permille(150)
+        if self.dice.permille(350)
             && let Some(record) = self.said.newest[name].clone()
         {
             // Once more, as who got no answer does.

@@ -19,7 +19,7 @@ use crate::vault::Vault;
 use crate::verdict::{Oracle, Violation, ensure};
 
 /// Between two slices of a snapshot.
-const WALK_INTERVAL: Duration = Duration::from_millis(1);
+const WALK_INTERVAL: Duration = Duration::from_millis(20);
 /// How far apart two states of the wall clock are at most.
 const JUMP: Duration = Duration::from_secs(1_300);
 
@@ -157,14 +157,21 @@ impl World {
         }
     }
 
-    pub(super) fn disk_works(&mut self, n: u16) {
+    pub(super) fn disk_works(&mut self, n: u16) -> Result<(), Violation> {
         let now = self.wall();
         let shard = self.group.shard(n);
-        let Some(keeper) = &mut shard.keeper else { return };
+        let Some(keeper) = &mut shard.keeper else { return Ok(()) };
+        if keeper.has_news()
+            && !self.calm
+            && let Some(shards) = self.kill.take()
+        {
+            return self.end_router(End::Killed, shards);
+        }
         if keeper.work(now, &self.saboteur) && shard.turn == Turn::Idle {
             self.schedule_turn(n);
         }
         self.await_disk(n);
+        Ok(())
     }
 
     /// A shard ends by a panic: its journal is dropped, and says so to the disk.
@@ -259,7 +266,11 @@ impl World {
         };
         let other = u16::try_from(self.dice.below(4)).expect("few shards") + 1;
         let shards = self.dice.permille(keep.divided).then_some(other);
-        self.end_router(end, shards)?;
+        if end == End::Killed && self.vault.is_some() {
+            self.kill = Some(shards);
+        } else {
+            self.end_router(end, shards)?;
+        }
         self.again(keep.end, Event::MachineEnds);
         Ok(())
     }
