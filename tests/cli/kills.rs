@@ -1,7 +1,7 @@
 //! `kill -9` at the start and under load, time and again: what was acknowledged is there, and nothing that nobody
 //! wrote. The kernel outlives the router here; what a power cut takes is the simulation's to show.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use molia_router::client::link::Link;
-use molia_router::client::{Client, Options, OwnedRecord};
+use molia_router::client::{Client, Error, Options, OwnedRecord};
 use molia_router::clock::Clock;
 use molia_router::identity::Identity;
 use molia_router::ids::Key;
@@ -40,12 +40,12 @@ struct Asked {
     tried: Mutex<HashSet<Key>>,
     acknowledged: Mutex<HashSet<Key>>,
     /// By name: the newest sequence that was acknowledged, and that was tried.
-    names: Mutex<HashMap<Key, (u64, u64)>>,
+    names: Mutex<BTreeMap<Key, (u64, u64)>>,
 }
 
 /// What a store's files say: values by key, with their sequences. They may be in the middle of being
 /// divided anew; here they are, for one shard.
-fn contents(store: &Path, copy: &Path) -> HashMap<Key, (Key, u64)> {
+fn contents(store: &Path, copy: &Path) -> BTreeMap<Key, (Key, u64)> {
     for shard in fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path()) {
         if shard.is_dir() {
             let to = copy.join(shard.file_name().unwrap());
@@ -55,7 +55,7 @@ fn contents(store: &Path, copy: &Path) -> HashMap<Key, (Key, u64)> {
             }
         }
     }
-    let mut found = HashMap::new();
+    let mut found = BTreeMap::new();
     let directory = StoreDir::open(copy).unwrap();
     let one = Partition::single();
     let divided = shard::divide(&directory, &one, 0).unwrap();
@@ -78,7 +78,7 @@ fn contents(store: &Path, copy: &Path) -> HashMap<Key, (Key, u64)> {
 
 impl Asked {
     /// Compares with what is there.
-    fn check(&self, found: &HashMap<Key, (Key, u64)>) {
+    fn check(&self, found: &BTreeMap<Key, (Key, u64)>) {
         let (tried, acknowledged) = (self.tried.lock().unwrap(), self.acknowledged.lock().unwrap());
         let lost = acknowledged.iter().filter(|key| !found.contains_key(key)).count();
         assert_eq!(lost, 0, "of {} that were acknowledged", acknowledged.len());
@@ -162,7 +162,7 @@ fn kill_at_start(place: &Place, store: &Path, round: u64, rng: &mut ChaCha20Rng)
     args.extend(settings.iter().map(String::as_str));
     let mut command = place.command(&args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    thread::sleep(Duration::from_micros(u64::from(rng.next_u32() % 120_000)));
+    thread::park_timeout(Duration::from_micros(u64::from(rng.next_u32() % 120_000)));
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -190,7 +190,7 @@ fn round(place: &Place, store: &Path, asked: &Arc<Asked>, seed: u64) -> u64 {
     while count.load(Ordering::Relaxed) < 20 {
         thread::park_timeout(Duration::from_millis(1));
     }
-    thread::sleep(Duration::from_micros(u64::from(rng.next_u32() % 500_000)));
+    thread::park_timeout(Duration::from_micros(u64::from(rng.next_u32() % 500_000)));
     router.signal("-KILL");
     stop.store(true, Ordering::Relaxed);
     writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -220,7 +220,11 @@ fn what_was_acknowledged_survives_kill_9() {
             client.negotiate(None).unwrap();
             let some: Vec<Key> = asked.acknowledged.lock().unwrap().iter().copied().collect();
             for key in some.iter().take(50) {
-                assert!(client.find_value(key, 0).unwrap().record.is_some(), "{key:?}");
+                // A busy machine may be slower than a client waits.
+                let ask = || client.find_value(key, 0);
+                let mut answers = std::iter::repeat_with(ask).take(20);
+                let answer = answers.find(|it| !matches!(it, Err(Error::Timeout { .. })));
+                assert!(answer.unwrap().unwrap().record.is_some(), "{key:?}");
             }
         }
     }

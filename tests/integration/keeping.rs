@@ -13,7 +13,7 @@ use molia_router::shard::StoreConfig;
 use molia_router::wire::{Code, StoreCode};
 use peerstore::journal::{self, Durability};
 use peerstore::storage::Disk;
-use peerstore::{FileHeader, Kind, Record, Recovery, Store, StoreDir};
+use peerstore::{FileHeader, Record, Recovery, Store, StoreDir};
 
 use super::server::{Server, Shape, engines, eventually, identity};
 use super::values::{HOUR, found, one_of_each_home, store, value_of};
@@ -127,7 +127,13 @@ impl Contents {
             Record::Provider(provider) => {
                 *self.providers.entry(Key(provider.key.0)).or_default() += 1;
             }
-            other => self.bindings += usize::from(other.kind() == Kind::Binding),
+            Record::Binding(_) => self.bindings += 1,
+            Record::Peer(_)
+            | Record::Score(_)
+            | Record::Tombstone(_)
+            | Record::Ban(_)
+            | Record::PathFacts(_)
+            | Record::Seal(_) => {}
         }
     }
 }
