@@ -29,7 +29,7 @@ use super::running::Router;
 const HOUR: Duration = Duration::from_secs(3600);
 const WRITERS: u64 = 4;
 /// Rounds on one store; then a new one, so that what is compared stays small.
-const ROUNDS_A_STORE: u64 = 50;
+const ROUNDS_A_STORE: u64 = 20;
 /// Those of a run that nobody set (`MOLIA_KILLS`).
 const ROUNDS: u64 = 10;
 
@@ -143,7 +143,9 @@ fn settings(store: &Path, round: u64) -> Vec<String> {
         "peerstore/durability=strict",
         "peerstore/compact_log_bytes=1M",
         "stamp/bits=0",
+        // Whatever is acknowledged finds a place, in a single shard, too.
         "overlay/values_bytes=512M",
+        "overlay/values_max=1048576",
         "admin/listen=off",
     ];
     let all = fixed.map(str::to_owned).into_iter().chain([dir, shards]);
