@@ -136,7 +136,7 @@ fn seeds_that_went_wrong_once_go_well() {
 #[test]
 fn seeds_that_lost_values_once_keep_them() {
     // A value that was replaced does not come back when what replaced it has expired.
-    for seed in [17, 35] {
+    for seed in [11, 35] {
         good(seed, false);
     }
 }

@@ -50,6 +50,10 @@ impl Vault {
         self.disk.refuse_next(operation, refusal, lasting);
     }
 
+    pub(crate) fn break_for_good(&self) {
+        self.disk.refuse_next(Operation::Sync, Refusal::Io, Lasting::UntilHealed);
+    }
+
     pub(crate) fn heal(&self) {
         self.disk.heal();
     }

@@ -251,9 +251,13 @@ impl World {
 
     pub(super) fn disk_heals(&mut self) {
         let breaks = self.saboteur.as_ref().is_some_and(Saboteur::breaks);
-        if let Some(vault) = self.vault.as_ref().filter(|_| !breaks) {
-            vault.heal();
-            self.tell(|| "the disk is well".to_owned());
+        match &self.vault {
+            Some(vault) if breaks => vault.break_for_good(),
+            Some(vault) => {
+                vault.heal();
+                self.tell(|| "the disk is well".to_owned());
+            }
+            None => {}
         }
     }
 
