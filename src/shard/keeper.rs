@@ -26,8 +26,8 @@ use crate::tunnel::{self, Tunnel};
 
 use super::StartError;
 
-/// Records that a turn adds to a snapshot: 10 us of it.
-const RECORDS_A_TURN: usize = 64;
+/// Records that a turn adds to a snapshot: some 10 us of it.
+const RECORDS_A_TURN: usize = 32;
 
 /// What the stores of all shards are made of.
 #[derive(Clone)]
