@@ -59,6 +59,9 @@ fn shard(snapshot: &Snapshot, now_ms: u64) -> Value {
         "sessions_max": one(Id::SessionsMax),
         "under_load": one(Id::UnderLoad) == 1,
         "peers": one(Id::Peers),
+        "values": one(Id::Values),
+        "providers": one(Id::Providers),
+        "store": store(snapshot),
         "packets": by_label(snapshot, Id::SocketPackets, Value::from),
         "bytes": by_label(snapshot, Id::SocketBytes, Value::from),
         "kernel_dropped": one(Id::SocketKernelDropped),
@@ -68,6 +71,22 @@ fn shard(snapshot: &Snapshot, now_ms: u64) -> Value {
         "messages_sent": occurred(snapshot, Id::Sent),
         "dropped": occurred(snapshot, Id::Dropped),
         "counters": counters(snapshot),
+    })
+}
+
+/// How the store is; null if there is none.
+fn store(snapshot: &Snapshot) -> Value {
+    let one = |id| snapshot.value(id, &[]).unwrap_or_default();
+    if one(Id::StoreOpen) == 0 {
+        return Value::Null;
+    }
+    json!({
+        "epoch": one(Id::StoreEpoch),
+        "log_bytes": one(Id::StoreLogBytes),
+        "snapshots": one(Id::StoreSnapshots),
+        "failing": state(snapshot, Id::StoreFailing),
+        "faults": occurred(snapshot, Id::StoreFaults),
+        "damaged_at_start": occurred(snapshot, Id::StoreDamage),
     })
 }
 

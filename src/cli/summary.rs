@@ -21,6 +21,7 @@ pub(super) fn text(document: &Value) -> String {
         ("listen", "listen"),
         ("admin", "admin"),
         ("link", "link"),
+        ("store", "store"),
     ] {
         let _ = write!(text, "\n{label:<12}{}", word(&router[name]));
     }
@@ -63,6 +64,8 @@ fn shard_lines(text: &mut String, shard: &Value) {
         if shard["under_load"] == true { ", under load: cookies asked for" } else { "" };
     line("sessions", format!("{} of {}{under_load}", n("sessions"), n("sessions_max")));
     line("peers", format!("{} in the routing table", n("peers")));
+    line("records", format!("{} values, {} providers", n("values"), n("providers")));
+    line("store", store(&shard["store"]));
     let (packets, bytes) = (&shard["packets"], &shard["bytes"]);
     let moved =
         |way: &str| format!("{} datagrams, {} bytes", word(&packets[way]), word(&bytes[way]));
@@ -77,6 +80,21 @@ fn shard_lines(text: &mut String, shard: &Value) {
     ] {
         line(&format!("{label} "), counts(&shard[name]));
     }
+}
+
+fn store(store: &Value) -> String {
+    if store.is_null() {
+        return "off: records are in memory alone".into();
+    }
+    let (epoch, bytes) = (word(&store["epoch"]), word(&store["log_bytes"]));
+    let mut text = format!("log {epoch}, {bytes} bytes");
+    if let Some(fault) = store["failing"].as_str() {
+        let _ = write!(text, ", CANNOT BE WRITTEN: {fault}");
+    }
+    if store["damaged_at_start"].as_object().is_some_and(|damage| !damage.is_empty()) {
+        let _ = write!(text, ", at the start {}", counts(&store["damaged_at_start"]));
+    }
+    text
 }
 
 fn engine(shard: &Value) -> String {
@@ -128,6 +146,8 @@ mod tests {
     use crate::counters::Counters;
     use crate::drops::Drop;
     use crate::time::{Moment, Now};
+    use peerstore::journal::Stats;
+    use peerstore::{FaultKind, Recovery};
     use serde_json::json;
 
     #[test]
@@ -145,16 +165,28 @@ mod tests {
         let at = now.unix_ms + 90_000;
         let text = text(&report::document(&description, &[counters.snapshot()], at));
         let start = "molia-router 0.1.0: NOT READY: shard 0 has not turned for 90 s\n\
-                     process     42\nrole        boot\nlisten      [::]:7743\nadmin       -\nlink        molia://x\n\
+                     process     42\nrole        boot\nlisten      [::]:7743\nadmin       -\nlink        molia://x\nstore       -\n\
                      shard 0     up 1 min 30 s, load 12.3 %, last turn 90000 ms ago\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nsessions    2 of 65536\n"), "{text}");
+        assert!(text.contains("\nstore       off: records are in memory alone\n"), "{text}");
         assert!(
             text.contains("\nqueues      control 0/0, coordination 0/0, hints 0/0\n"),
             "{text}"
         );
         assert!(text.contains("\nhandshakes  bad_mac1 1\nmessages in none\n"), "{text}");
         assert!(text.ends_with("\ndropped     bad_mac1 1"), "{text}");
+    }
+
+    #[test]
+    fn a_store_that_fails_stands_out() {
+        let counters = Counters::anonymous(0).unwrap();
+        let stats = Stats { epoch: 7, log_bytes: 4096, ..Stats::default() };
+        counters.store(&stats, Some(FaultKind::NoSpace));
+        counters.store_recovery(&Recovery { corrupt: 1, ..Recovery::default() }, 0);
+        let text = text(&report::document(&json!({}), &[counters.snapshot()], 0));
+        let line = "\nstore       log 7, 4096 bytes, CANNOT BE WRITTEN: no_space, at the start corrupt 1\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]
