@@ -99,16 +99,13 @@ fn sealed(out: &mut Vec<u8>, mut body: &[u8], epoch: Epoch) {
     while let Some(([kind, len], rest)) = body.split_first_chunk::<2>() {
         let Some((payload, behind)) = rest.split_at_checked(usize::from(*len)) else { break };
         let Ok(kind) = peerstore::Kind::try_from(*kind) else { break };
-        let record = match kind {
-            // A seal that is true: else no snapshot would ever be whole.
-            peerstore::Kind::Seal => {
-                let (records, bytes) = count;
-                peerstore::Record::Seal(peerstore::record::Seal { records, bytes })
-            }
-            kind => match peerstore::Record::decode(kind, payload) {
-                Ok(record) => record,
-                Err(_) => break,
-            },
+        let record = if kind == peerstore::Kind::Seal {
+            // One that is true: else no snapshot would ever be whole.
+            let (records, bytes) = count;
+            peerstore::Record::Seal(peerstore::record::Seal { records, bytes })
+        } else {
+            let Ok(record) = peerstore::Record::decode(kind, payload) else { break };
+            record
         };
         let mut bytes = vec![0; frame::frame_len(&record)];
         frame::encode(&mut bytes, epoch, &record).expect("it has the room it asked for");

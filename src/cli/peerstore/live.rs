@@ -111,6 +111,7 @@ impl Live {
     }
 
     /// Those that count, kind and payload of each, in the order in which they were said.
+    #[expect(clippy::disallowed_methods, reason = "they are put into order")]
     pub(super) fn records(&self) -> Vec<(Kind, &[u8])> {
         let all = self.entries.values().chain(self.gone.values());
         let mut left: Vec<&Entry> = all.filter(|it| it.until_unix_s > self.unix_s).collect();
