@@ -18,7 +18,7 @@
 //!
 //! Invariants: a node (peer id and key) is asked once; never more than alpha are under way; it ends
 //! within the budget. An answer is hearsay: who it names is asked, never believed; see
-//! [`shortlist`] for what one answerer or network can be at most. The order of an answer means nothing.
+//! `shortlist` for what one answerer or network can be at most. The order of an answer means nothing.
 //!
 //! What it does not do: prove that a node is the peer that it is said to be; who asks does that.
 
