@@ -33,12 +33,6 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// What will have to be made for a store at `path`.
-    fn before(path: &Path) -> Self {
-        let missing = path.ancestors().take_while(|directory| !directory.exists());
-        Self { directories: missing.map(Path::to_owned).collect() }
-    }
-
     /// The router serves.
     pub(super) fn keep(mut self) {
         self.directories.clear();
@@ -57,6 +51,12 @@ impl Drop for Made {
 
 const OFF: &str = "peerstore/dir=off keeps records in memory alone";
 
+/// What has to be made for a store at `path`: that, and its parents.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().take_while(|directory| !directory.exists());
+    missing.map(Path::to_owned).collect()
+}
+
 /// Opens the store that the settings ask for. Only a default place that cannot be had is done
 /// without, and said so: whoever names one relies on it.
 pub(super) fn open(
@@ -74,10 +74,11 @@ pub(super) fn open(
         Place::Default(path) => (path, false),
         Place::Given(path) => (path, true),
     };
-    let made = Made::before(&path);
+    let missing = missing(&path);
     let opened = if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
-    let directory = match opened {
-        Ok(directory) => directory,
+    let (directory, made) = match opened {
+        // Only who holds the lock may say that it was made here: another start may be under way.
+        Ok(directory) => (directory, Made { directories: missing }),
         Err(error @ directory::OpenError::Held { .. }) => {
             let failure = Failure::new(Exit::Unavailable, format_args!("peerstore/dir: {error}"));
             return Err(failure.hint("each router needs one of its own"));
