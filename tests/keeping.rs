@@ -13,7 +13,7 @@ use molia_router::router::{Config, Cursor, Keeping};
 use molia_router::signing;
 use molia_router::wire::body::{
     AnnounceProviderReq, AnnounceProviderResp, Error, FindValueReq, FindValueResp, Found,
-    NegotiateReq, Provider, Record, StoreReq, StoreResp, Writer,
+    NegotiateReq, Provider, Record, Stamp, StoreReq, StoreResp, Writer,
 };
 use molia_router::wire::{Code, Header, Kind, StoreCode};
 use peerstore::Epoch;
@@ -27,9 +27,13 @@ const EPOCH: Epoch = Epoch::new(1);
 const NEGOTIATE: u32 = 1;
 
 fn bench(keeping: Keeping) -> Bench {
+    bench_with(keeping, 0)
+}
+
+fn bench_with(keeping: Keeping, stamp_bits: u32) -> Bench {
     let mut config = Config::default();
     (config.tunnel.sessions_max, config.egress.sessions_max) = (64, 64);
-    (config.records.stamp_bits, config.records.keeping) = (0, keeping);
+    (config.records.stamp_bits, config.records.keeping) = (stamp_bits, keeping);
     config.records.table.providers_per_key = 2;
     let mut bench = Bench::with(config);
     bench.router.store_room(usize::MAX);
@@ -62,6 +66,17 @@ fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
 
 /// Asks for a value to be stored; the datagrams that come at once.
 fn store(bench: &mut Bench, peer: &mut Peer, correlation: u32, value: &[u8]) -> Vec<Vec<u8>> {
+    store_paid(bench, peer, correlation, value, None)
+}
+
+/// The same with a stamp.
+fn store_paid(
+    bench: &mut Bench,
+    peer: &mut Peer,
+    correlation: u32,
+    value: &[u8],
+    stamp: Option<Stamp>,
+) -> Vec<Vec<u8>> {
     let record = encoded(|out| {
         let (key, ttl_secs) = (Key::of_value(value), 3600);
         let (sequence, not_before_unix) = (0, 0);
@@ -70,7 +85,7 @@ fn store(bench: &mut Bench, peer: &mut Peer, correlation: u32, value: &[u8]) -> 
             .write(out)
             .unwrap();
     });
-    let request = StoreReq { record: &record, ..StoreReq::default() };
+    let request = StoreReq { record: &record, stamp, ..StoreReq::default() };
     let header = Header::request(Kind::StoreReq, correlation);
     let sealed = peer.seal(header, |body| request.write(body));
     let sent = bench.deliver(peer.path(), &sealed);
@@ -163,6 +178,27 @@ fn a_strict_store_is_waited_for() {
     bench.router.stored(bench.now, 3);
     let sent = due(&mut bench);
     assert_eq!(stored(&mut peer, &sent), Ok(StoreCode::Ok));
+}
+
+#[test]
+fn a_repeat_of_what_waits_for_the_store_is_answered_once_and_as_the_first() {
+    let mut bench = bench_with(Keeping::Strict, 4);
+    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    changes(&mut bench);
+    let (key, router) = (Key::of_value(b"one"), identity(support::ROUTER_SEED).peer_id());
+    let epoch = signing::stamp::epoch(bench.now.unix_s());
+    let paid = signing::stamp::solve(&key, &router, epoch, 4, 0, 10_000);
+    assert!(store_paid(&mut bench, &mut peer, 5, b"one", paid).is_empty());
+    changes(&mut bench);
+    bench.router.changes_taken(Some(2));
+    // Its stamp is spent, on the first.
+    assert!(store_paid(&mut bench, &mut peer, 5, b"one", paid).is_empty());
+    bench.router.stored(bench.now, 2);
+    let sent = due(&mut bench);
+    assert_eq!(stored(&mut peer, &sent), Ok(StoreCode::Ok));
+    // Another request with the same stamp is not a repeat.
+    let sent = store_paid(&mut bench, &mut peer, 6, b"one", paid);
+    assert_eq!(stored(&mut peer, &sent), Err((Code::StampRequired, 0)));
 }
 
 #[test]

@@ -29,6 +29,9 @@ use rand_core::{RngCore, SeedableRng};
 /// 2026-01-01.
 const UNIX_MS: u64 = 1_767_225_600_000;
 
+/// What the router's identity is made of.
+pub(crate) const ROUTER_SEED: u64 = 7;
+
 pub(crate) fn now(ns: u64) -> Now {
     Now { at: Moment::from_nanos(ns), unix_ms: UNIX_MS + ns / 1_000_000 }
 }
@@ -57,7 +60,7 @@ impl Bench {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let mut rng = ChaCha20Rng::seed_from_u64(ROUTER_SEED);
         let identity = Arc::new(Identity::generate(&mut rng));
         let key = identity.wg_key();
         let sessions = config.tunnel.sessions_max as usize;
