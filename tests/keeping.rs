@@ -202,6 +202,24 @@ fn a_repeat_of_what_waits_for_the_store_is_answered_once_and_as_the_first() {
 }
 
 #[test]
+fn after_a_slow_sync_answers_leave_in_turns() {
+    let mut bench = bench(Keeping::Strict);
+    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    for n in 0..90_u32 {
+        assert!(store(&mut bench, &mut peer, 10 + n, &n.to_le_bytes()).is_empty());
+        changes(&mut bench);
+    }
+    bench.router.changes_taken(Some(91));
+    bench.router.stored(bench.now, 91);
+    assert_eq!(bench.router.queued(), 64, "some at once");
+    assert!(bench.router.next_deadline() <= bench.now.at, "and the others as soon as may be");
+    let mut answered: Vec<u32> =
+        due(&mut bench).iter().map(|datagram| peer.correlation(datagram)).collect();
+    answered.extend(due(&mut bench).iter().map(|datagram| peer.correlation(datagram)));
+    assert_eq!(answered, (10..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_the_store_did_not_take_is_not_acknowledged() {
     let mut bench = bench(Keeping::Strict);
     let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");

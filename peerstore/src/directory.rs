@@ -115,7 +115,10 @@ impl StoreDir {
     }
 
     fn open_made(path: &Path) -> Result<Self, OpenError> {
-        close_to_others(path).map_err(|error| failed("restrict", path, error))?;
+        // What is no store yet may be somebody's directory for other things; a new one is closed.
+        if path.join(LOCK).exists() {
+            close_to_others(path).map_err(|error| failed("restrict", path, error))?;
+        }
         let lock = Lock::to_write(&path.join(LOCK)).map_err(|refused| not_locked(path, refused))?;
         Ok(Self { path: path.to_owned(), lock: Arc::new(lock), access: Access::Write })
     }

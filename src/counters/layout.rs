@@ -213,7 +213,7 @@ metrics! {
     // Store.
     StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
     StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";
-    StoreFaults = "molia_store_faults_total" COUNTER, [StoreFault], "Writes and syncs that failed; each is tried again, in a log of its own.";
+    StoreFaults = "molia_store_faults_total" COUNTER, [StoreFault], "Failures of the disk. What could not be written or synced is written again, to a log of its own; a snapshot that failed is made anew.";
     StoreRecords = "molia_store_records_total" COUNTER, [StoreFile], "Records written.";
     StoreWritten = "molia_store_written_bytes_total" COUNTER, [], "Bytes written to logs and snapshots.";
     StoreSyncs = "molia_store_syncs_total" COUNTER, [], "Syncs of the log.";

@@ -57,6 +57,10 @@ pub(super) enum Note {
 const NOTES: usize = 1024;
 /// Acknowledgements that wait for the store at a time.
 const WAITING_MAX: usize = 4096;
+/// Of them, those that one call answers.
+const RELEASED_A_CALL: usize = 64;
+/// Places that one call of a walk looks at, at most.
+const PLACES_A_WALK: usize = 512;
 /// How long one waits; then the peer is told to come back.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// What a record takes beside its message, in bytes, whatever its kind.
@@ -80,6 +84,8 @@ pub(super) struct Journal {
     notes: VecDeque<Note>,
     /// Bytes that the store has room for.
     room: usize,
+    /// Everything before this position is safe.
+    safe: u64,
     waiting: VecDeque<Waiting>,
 }
 
@@ -94,6 +100,7 @@ impl Journal {
             keeping,
             notes: VecDeque::with_capacity(notes),
             room: 0,
+            safe: 0,
             waiting: VecDeque::with_capacity(waiting),
         }
     }
@@ -125,7 +132,15 @@ impl Journal {
         self.waiting.iter().any(|it| it.asker == repeat.asker && from(it) == from(repeat))
     }
 
+    /// Whether the first of those who wait need not wait any longer.
+    fn is_released(&self) -> bool {
+        self.waiting.front().is_some_and(|first| first.position <= self.safe)
+    }
+
     fn deadline(&self) -> Moment {
+        if self.is_released() {
+            return Moment::START;
+        }
         self.waiting.front().map_or(Moment::NEVER, |first| first.since + WAIT_MAX)
     }
 }
@@ -208,21 +223,25 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Everything before `position` is safe.
+    /// Everything before `position` is safe. Who waited for that is told, some in each call and the
+    /// rest when [`poll`](Self::poll) is due, which is at once: a slow disk lets thousands wait, and
+    /// neither queues nor mail have room for all of them.
     pub fn stored(&mut self, now: Now, position: u64) {
-        while self.journal.waiting.front().is_some_and(|first| first.position <= position)
-            && let Some(waiting) = self.journal.waiting.pop_front()
-        {
-            self.release(now, waiting);
-        }
+        self.journal.safe = position;
+        self.poll_journal(now);
     }
 
     /// What waits longer than that is not going to be safe soon.
     pub(super) fn poll_journal(&mut self, now: Now) {
-        while self.journal.deadline() <= now.at
-            && let Some(mut waiting) = self.journal.waiting.pop_front()
-        {
-            waiting.written = Written::Busy;
+        for _ in 0..RELEASED_A_CALL {
+            if !self.tray.is_light() || self.journal.deadline() > now.at {
+                break;
+            }
+            let safe = self.journal.is_released();
+            let Some(mut waiting) = self.journal.waiting.pop_front() else { break };
+            if !safe {
+                waiting.written = Written::Busy;
+            }
             self.release(now, waiting);
         }
     }
@@ -280,15 +299,20 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    /// Hands what is kept to `put`, from `cursor` on, until `put` has no room; returns where to go
-    /// on. What changes meanwhile is noted as always: together they are everything.
+    /// Hands what is kept to `put`, from `cursor` on, until `put` has no room or enough was looked
+    /// at, which need not all be worth keeping; returns where to go on. What changes meanwhile is noted as always: together they are everything.
     pub fn walk(
         &self,
         now: Now,
         cursor: Cursor,
         mut put: impl FnMut(&peerstore::Record<'_>) -> bool,
     ) -> Cursor {
-        let mut put = |record: Option<peerstore::Record<'_>>| record.is_none_or(|it| put(&it));
+        let mut left = PLACES_A_WALK;
+        let mut put = |record: Option<peerstore::Record<'_>>| {
+            let goes_on = left > 0 && record.is_none_or(|it| put(&it));
+            left = left.saturating_sub(1);
+            goes_on
+        };
         const DONE: usize = usize::MAX;
         let (values, providers, bindings, peers) = match cursor {
             Cursor::Start => (0, 0, 0, usize::MAX),
@@ -308,9 +332,9 @@ impl<T: Tunnel> Router<T> {
                 return Cursor::Providers(at);
             }
         }
-        for (at, bound) in self.known.iter_from(bindings) {
-            let holds = bound.not_after_unix_s >= now.unix_s();
-            if !put(holds.then(|| binding(bound))) {
+        for (at, place) in self.known.places_from(bindings) {
+            let holds = place.filter(|bound| bound.not_after_unix_s >= now.unix_s());
+            if !put(holds.map(binding)) {
                 return Cursor::Bindings(at);
             }
         }

@@ -22,12 +22,7 @@ impl<T: Tunnel> Router<T> {
     /// Takes back one record. Returns whether it says anything still.
     pub fn restore(&mut self, now: Now, record: &peerstore::Record<'_>) -> bool {
         match record {
-            // What it kept in another role it does not serve in this one.
-            peerstore::Record::Value(_) | peerstore::Record::Provider(_)
-                if !self.config.role.stores() =>
-            {
-                false
-            }
+            // Also in a role that does not serve it: else the next snapshot would be without it.
             peerstore::Record::Value(value) => self.restore_value(now, value),
             peerstore::Record::Provider(provider) => self.restore_provider(now, provider),
             peerstore::Record::Binding(binding) => self.restore_binding(now, binding),

@@ -61,7 +61,10 @@ pub fn divide(
     let dirs = ids.into_iter().map(|id| Ok((id, directory.shard(id)?)));
     let dirs: Vec<_> = dirs.collect::<io::Result<_>>().map_err(StartError::StoreDirectory)?;
     let divided = repartition(&dirs, layout, unix_s, home).map_err(StartError::Store)?;
-    let Repartition { moved, written, ref surplus, .. } = divided;
+    let Repartition { moved, written, ref surplus, ref recovery } = divided;
+    if moved {
+        tell_damage(recovery);
+    }
     if moved {
         tracing::info!(shards = layout.shards, records = written, "the store was divided anew");
     }
@@ -110,6 +113,7 @@ impl Keeper {
             restored += u64::from(router.restore(now, &record));
         })
         .map_err(StartError::Store)?;
+        tell_damage(&recovery);
         let journal = elsewhere(|| journal::start(store, config.journal, move || waker.wake()));
         let journal = journal.map_err(StartError::Thread)?;
         Ok(Self { journal, walk: None, status: None, recovery, restored, shard: shard.id() })
@@ -197,6 +201,20 @@ impl Keeper {
         let named =
             |fault: Fault| io::Error::new(fault.error.kind(), format!("the store: {fault}"));
         self.journal.stop().map_err(named)
+    }
+}
+
+/// What a crash does not leave behind is told aloud.
+fn tell_damage(found: &Recovery) {
+    let &Recovery { corrupt, unreadable, snapshots_damaged, not_copied, .. } = found;
+    if found.is_damaged() {
+        tracing::error!(
+            corrupt,
+            unreadable,
+            snapshots_damaged,
+            not_copied,
+            "files of the store were damaged: what was good of them is served"
+        );
     }
 }
 

@@ -220,7 +220,7 @@ attributes! {
     StoreCompactLog "peerstore/compact_log_bytes" bytes(1 << 20, 1 << 36), "64M", Restart,
         "Size of the log above which it is replaced by a snapshot of what is left.";
     StoreCompactDead "peerstore/compact_dead_percent" number(1, 100), "50", Restart,
-        "Share of log and snapshot that is no longer of use, above which the same is done.";
+        "Share that logs above 1 MiB have of logs and snapshot together, above which the same is done: so much may be of no more use.";
 
     StampBits "stamp/bits" number(0, 22), "12", Restart,
         "Work that storing a value or announcing a provider costs: leading zero bits; 0 is none.";

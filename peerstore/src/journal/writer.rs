@@ -242,6 +242,10 @@ impl<S: Storage, F: Fn()> Writer<S, F> {
             }
             Err(fault) => {
                 self.failed(fault);
+                // A snapshot that failed may have synced the log before.
+                if !self.store.is_broken() {
+                    self.acknowledge();
+                }
                 false
             }
         }

@@ -30,6 +30,8 @@ pub(super) struct Keeping {
 pub(super) struct Made {
     /// The store's own first, then its parents. Empty if the store was there before.
     directories: Vec<PathBuf>,
+    /// Its lock, held until that is done.
+    _lock: Option<Arc<StoreDir>>,
 }
 
 impl Made {
@@ -78,7 +80,11 @@ pub(super) fn open(
     let opened = if given { StoreDir::open(&path) } else { StoreDir::open_with_parents(&path) };
     let (directory, made) = match opened {
         // Only who holds the lock may say that it was made here: another start may be under way.
-        Ok(directory) => (directory, Made { directories: missing }),
+        Ok(directory) => {
+            let directory = Arc::new(directory);
+            let lock = Some(Arc::clone(&directory));
+            (directory, Made { directories: missing, _lock: lock })
+        }
         Err(error @ directory::OpenError::Held { .. }) => {
             let failure = Failure::new(Exit::Unavailable, format_args!("peerstore/dir: {error}"));
             return Err(failure.hint("each router needs one of its own"));
@@ -100,6 +106,6 @@ pub(super) fn open(
         Failure::new(Exit::Io, message).hint(OFF)
     })?;
     let (files, journal) = config.store();
-    let store = StoreConfig { directory: Arc::new(directory), files, journal };
+    let store = StoreConfig { directory, files, journal };
     Ok(Keeping { store: Some(store), warning: None, made })
 }

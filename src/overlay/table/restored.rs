@@ -18,6 +18,8 @@ pub const VERIFIED_AFTER: Duration = Duration::from_secs(180);
 pub const RESTORED_AGE_MAX: Duration = Duration::from_secs(86_400);
 /// How often a peer is recorded that stays as it is.
 pub const RECORD_INTERVAL: Duration = Duration::from_secs(3600);
+/// Restored peers that one call looks at.
+const LOOKED_AT_MAX: usize = 64;
 /// How long a restored peer stays listed without a session.
 pub const RETURN_WITHIN: Duration = Duration::from_secs(15 * 60);
 
@@ -135,9 +137,13 @@ impl Table {
         self.restored.front().map_or(Moment::NEVER, |(deadline, _)| *deadline)
     }
 
-    /// Takes out the next restored peer whose time to come back is over.
+    /// Takes out the next restored peer whose time to come back is over. Most are back: it looks at
+    /// a bounded number, and the others are due still.
     pub(super) fn lapsed(&mut self, now: Moment) -> Option<TableEvent> {
-        while self.return_deadline() <= now {
+        for _ in 0..LOOKED_AT_MAX {
+            if self.return_deadline() > now {
+                break;
+            }
             let (deadline, peer) = self.restored.pop_front()?;
             let Some(EntryIdx(at)) = self.find(&peer) else { continue };
             let stored = &self.entries[at as usize];
