@@ -48,6 +48,20 @@ fn a_directory_is_made_for_its_owner_alone() {
 }
 
 #[test]
+fn a_directory_that_is_no_store_keeps_its_mode() {
+    let temp = Temp::new();
+    let shared = temp.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    std::fs::write(shared.join("somebody's"), "x").unwrap();
+    let dir = StoreDir::open(&shared).unwrap();
+    assert_eq!(mode(&shared), 0o1777, "others need it");
+    // What is ours in it is closed in any case.
+    dir.shard(0).unwrap();
+    assert_eq!((mode(&shared.join("shard-0")), mode(&shared.join("lock"))), (0o700, 0o600));
+}
+
+#[test]
 fn shards_come_and_go_with_their_directories() {
     let temp = Temp::new();
     let store = StoreDir::open(temp.path()).unwrap();

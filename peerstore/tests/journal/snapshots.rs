@@ -152,6 +152,24 @@ fn a_snapshot_that_cannot_begin_is_thrown_away() {
 }
 
 #[test]
+fn what_was_synced_before_a_snapshot_failed_is_durable() {
+    let disk = SimDisk::new(8);
+    let mut journal = journal(&disk, config(Durability::Strict));
+    append(&mut journal, 0, 1, 100);
+    wait_for_all(&journal);
+    disk.refuse_next(Operation::Create, Refusal::NoSpace, Lasting::Once);
+    // In one batch: the beginning syncs them, and then fails.
+    for number in 1..6 {
+        assert_eq!(journal.append(&value(number, 100)), Appended::Queued);
+    }
+    begin(&mut journal);
+    wait_for_all(&journal);
+    assert!(journal.accepts());
+    assert!(found(&disk.after_crash(9)).into_keys().eq(0..6));
+    journal.stop().expect("a disk that works");
+}
+
+#[test]
 fn the_end_gives_up_a_snapshot_that_is_under_way() {
     let disk = SimDisk::new(6);
     let mut journal = journal(&disk, config(Durability::Group));
