@@ -75,6 +75,10 @@ fn store_until_busy(client: &mut Client, first: usize) -> Vec<OwnedRecord> {
             Ok(written) if written.code == StoreCode::Ok => kept.push(record),
             // Where the answer waits for the disk.
             Err(Error::Timeout { .. }) => {}
+            // A session's burst of writes may be over before the disk's failure is known.
+            Err(Error::Refused { refusal, .. }) if refusal.code == Code::RateLimited => {
+                client.idle(refusal.retry_after.unwrap_or_default()).unwrap();
+            }
             Err(Error::Refused { refusal, .. }) => {
                 assert_eq!(refusal.code, Code::Busy, "after {}: {refusal}", kept.len());
                 assert!(refusal.retry_after.is_some());
