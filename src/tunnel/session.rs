@@ -50,6 +50,8 @@ pub struct Session {
     established: Moment,
     left: [Left; 2],
     next_challenge: Moment,
+    /// Smoothed round trip in microseconds; 0 before the first sample.
+    srtt_us: u32,
 }
 
 /// What is known of the endpoint.
@@ -110,6 +112,7 @@ impl Session {
             established: now,
             left: [nowhere; 2],
             next_challenge: Moment::START,
+            srtt_us: 0,
         }
     }
 
@@ -136,6 +139,22 @@ impl Session {
     /// The network that its first handshake came from.
     pub fn network(&self) -> &Prefix {
         &self.network
+    }
+
+    /// Smoothed round-trip time (RFC 6298), if one was measured: from a handshake's response to
+    /// the first data under its key, and whatever else is [sampled](Self::sample_rtt).
+    pub fn srtt(&self) -> Option<Duration> {
+        (self.srtt_us > 0).then(|| Duration::from_micros(self.srtt_us.into()))
+    }
+
+    /// A question was answered after `rtt`.
+    pub fn sample_rtt(&mut self, rtt: Duration) {
+        let us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.srtt_us = match self.srtt_us {
+            0 => us,
+            old => old - old / 8 + us / 8,
+        }
+        .max(1);
     }
 
     /// When authentic data came last; [`Moment::START`] before the first.
@@ -192,7 +211,7 @@ impl Session {
     ) -> Change {
         // Looked up anew: nothing is borrowed across the decryption.
         let Ok(key) = self.ring.receiving(now, index) else { return Change::default() };
-        let (order, answered) = (key.order, key.answered);
+        let (order, answered, made) = (key.order, key.answered, key.established);
         let leads = order > self.order || (order == self.order && counter >= key.next_counter);
         let confirmed = (!key.confirmed()).then_some(answered);
         self.ring.authentic(index, counter);
@@ -206,6 +225,7 @@ impl Session {
         }
         if let Some(address) = confirmed {
             self.prove(now, &address);
+            self.sample_rtt(now.since(made));
         }
         if path.peer == self.path.peer {
             self.allow(bytes);

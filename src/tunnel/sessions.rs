@@ -63,6 +63,8 @@ pub struct Sessions<T> {
     /// Slots whose keys became too old, to be given away when no other is left.
     dying: VecDeque<u32>,
     evicted: VecDeque<(SessionRef, WgKey)>,
+    /// The session whose endpoint the last datagram moved or proved.
+    moved: Option<SessionRef>,
     by_key: HashMap<WgKey, u32, Keyed>,
     networks: Networks,
     wheel: Wheel,
@@ -123,6 +125,7 @@ impl<T: Tunnel> Sessions<T> {
             free: Vec::with_capacity(slots),
             dying: VecDeque::with_capacity(slots),
             evicted: VecDeque::with_capacity(EVICTIONS_MAX),
+            moved: None,
             by_key,
             networks,
             wheel: Wheel::new(slots),
@@ -245,8 +248,16 @@ impl<T: Tunnel> Sessions<T> {
         if proved {
             self.known.add(now.at, &Address::of(&tenant.path().peer));
             self.stats.proved += 1;
+            self.moved = Some(session);
         }
         proved
+    }
+
+    /// The session whose endpoint the last datagram moved or proved, if it did; to be asked after
+    /// each datagram.
+    #[inline]
+    pub fn take_moved(&mut self) -> Option<SessionRef> {
+        self.moved.take()
     }
 
     /// The session, if it still is.
@@ -399,6 +410,10 @@ impl<T: Tunnel> Sessions<T> {
         if change.roamed {
             self.stats.roams += 1;
             self.token = self.rng.next_u64();
+        }
+        if change.roamed || change.confirmed.is_some() {
+            let generation = self.slots[slot as usize].generation;
+            self.moved = Some(SessionRef { slot, generation });
         }
         self.arm(now, slot);
     }
