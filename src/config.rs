@@ -183,6 +183,8 @@ impl Config {
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),
             plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
+            allow_private: self.values.flag(Name::RelayAllowPrivate),
+            ..router::Config::default()
         }
     }
 

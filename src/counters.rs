@@ -32,11 +32,11 @@ use crate::drops::Drop;
 use crate::egress::{Log2, QueueStats};
 use crate::identity;
 use crate::net::{Achieved, Feature, Stats};
-use crate::overlay::records::{Outcome, Share};
+use crate::overlay::records::{self, Share};
 use crate::overlay::{Inserted, Refused};
 use crate::time::Now;
 use crate::tunnel;
-use crate::wire::code::Code;
+use crate::wire::code::{Code, Outcome, RendezvousStatus};
 use crate::wire::kind::{Class, Kind};
 use labels::{DECRYPT_DROPS, HANDSHAKE_DROPS};
 use layout::{CELLS, COUNT_BUCKETS, HEADER_CELLS, Id, MAGIC};
@@ -183,6 +183,16 @@ impl Counters {
     #[inline]
     pub fn error_sent(&self, code: Code) {
         self.add(Id::Errors, code as usize, 1);
+    }
+
+    /// Counts an introduction that ended.
+    pub fn introduced(&self, status: RendezvousStatus) {
+        self.add(Id::Introductions, status as usize, 1);
+    }
+
+    /// Counts what a side says of how one ended.
+    pub fn punched(&self, outcome: Outcome) {
+        self.add(Id::Punches, outcome as usize, 1);
     }
 
     /// Publishes a class's queue. Costs two loads when nothing happened there since.
@@ -359,7 +369,7 @@ impl Counters {
 
     /// Counts what became of a value or a provider.
     #[inline]
-    pub fn written(&self, outcome: Outcome) {
+    pub fn written(&self, outcome: records::Outcome) {
         self.add(Id::Written, outcome.index(), 1);
     }
 

@@ -27,6 +27,10 @@ pub const FIND_NODE_PEERS_DEFAULT: usize = 8;
 pub const PEER_ADDRS_MAX: usize = 4;
 /// A listed peer in wire form: id and WireGuard key 34 each, four ip6 addresses 25 each, round-trip time and flags 6 each.
 pub const PEER_ENTRY_BYTES_MAX: usize = 2 * 34 + PEER_ADDRS_MAX * 25 + 2 * 6;
+/// Addresses that one side of an introduction may be reached at.
+pub const CANDIDATES_MAX: usize = 8;
+/// An encoded ConsentToken.
+pub const CONSENT_BYTES_MAX: usize = 256;
 /// Alternates that a GOAWAY names.
 pub const GOAWAY_ALTERNATES_MAX: usize = 8;
 /// A multiaddr field.

@@ -8,6 +8,7 @@
 //! What this does not do: say whether a record may be stored, or who may announce
 //! whom. It looks at no clock and keeps nothing.
 
+pub mod consent;
 pub mod stamp;
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};

@@ -38,11 +38,11 @@ impl<T> Default for Repeats<T> {
     }
 }
 
-impl<T: Copy> Repeats<T> {
+impl<T: Clone> Repeats<T> {
     /// What a request came to, if it is a repeat.
     pub fn recall(&self, now: Moment, correlation: u32) -> Option<T> {
         let known = self.ring.iter().find(|known| known.correlation == correlation)?;
-        (now.since(known.at) < MEMORY).then_some(known.outcome)
+        (now.since(known.at) < MEMORY).then(|| known.outcome.clone())
     }
 
     /// Remembers what a request came to, in the place of the oldest if need be.

@@ -7,7 +7,7 @@ use crate::drops::Drop;
 use crate::identity;
 use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
 use crate::overlay::records::Outcome;
-use crate::wire::code::Code;
+use crate::wire::code::{self, Code, RendezvousStatus};
 use crate::wire::kind::{Class, Kind};
 
 /// A label whose values are known when the program is built.
@@ -53,6 +53,10 @@ pub enum Axis {
     Feature,
     /// Why it does not.
     Missing,
+    /// What became of an introduction.
+    Introduction,
+    /// How it ended, as a side saw it.
+    Punch,
     /// What a disk refuses.
     StoreFault,
     /// Where the store writes.
@@ -121,7 +125,12 @@ impl Axis {
             | Self::StoreDamage => "reason",
             Self::Type => "type",
             Self::Code => "code",
-            Self::Handshake | Self::Decrypt | Self::Insert | Self::Written => "result",
+            Self::Handshake
+            | Self::Decrypt
+            | Self::Insert
+            | Self::Written
+            | Self::Introduction
+            | Self::Punch => "result",
             Self::Direction => "direction",
             Self::SocketError => "error",
             Self::Pool => "pool",
@@ -143,6 +152,8 @@ impl Axis {
             Self::Type => Kind::ALL.len() + 1,
             Self::Code => Code::ALL.len(),
             Self::Written => Outcome::COUNT,
+            Self::Introduction => RendezvousStatus::ALL.len(),
+            Self::Punch => code::Outcome::ALL.len(),
             Self::MailDrop => mail::Reason::ALL.len(),
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
@@ -182,6 +193,8 @@ impl Axis {
             Self::Binding => identity::Refused::ALL[index].label(),
             Self::SocketError => ErrorKind::ALL[index].label(),
             Self::Written => Outcome::label_at(index),
+            Self::Introduction => RendezvousStatus::ALL[index].label(),
+            Self::Punch => code::Outcome::ALL[index].label(),
             Self::MailDrop => mail::Reason::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],

@@ -210,6 +210,9 @@ metrics! {
     ValueBytes = "molia_records_value_bytes" GAUGE, [], "Bytes of them.";
     Providers = "molia_records_providers" GAUGE, [], "Providers kept.";
     ProviderBytes = "molia_records_provider_bytes" GAUGE, [], "Bytes of them.";
+    // Introductions.
+    Introductions = "molia_rendezvous_introductions_total" COUNTER, [Introduction], "Introductions that sessions of this shard asked for, by what became of them.";
+    Punches = "molia_rendezvous_results_total" COUNTER, [Punch], "How introductions ended, as one or both sides told.";
     // Store.
     StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
     StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";

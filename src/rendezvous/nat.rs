@@ -59,10 +59,7 @@ impl Nat {
 
     /// The other side cannot know the address that this one's datagrams to it will come from.
     const fn moves(self) -> bool {
-        matches!(
-            self.mapping,
-            Behaviour::AddressDependent | Behaviour::AddressAndPortDependent
-        )
+        matches!(self.mapping, Behaviour::AddressDependent | Behaviour::AddressAndPortDependent)
     }
 
     /// Only the very address that it sent to gets in.

@@ -17,6 +17,8 @@ const HANDLED: KindSet = KindSet::of(&[
     Kind::StoreReq,
     Kind::AnnounceProviderReq,
     Kind::ReflectReq,
+    Kind::RendezvousReq,
+    Kind::RendezvousResult,
     Kind::TraceHint,
     Kind::CacheHint,
 ]);
@@ -57,6 +59,8 @@ impl<T: Tunnel> Router<T> {
             Kind::StoreReq => self.store(now, request),
             Kind::AnnounceProviderReq => self.announce(now, request),
             Kind::ReflectReq => self.reflect(now, request),
+            Kind::RendezvousReq => self.rendezvous(now, request),
+            Kind::RendezvousResult => self.rendezvous_result(now, request),
             // Hints are never answered, and there is nothing to learn from them yet.
             Kind::TraceHint | Kind::CacheHint => {}
             Kind::Pong
@@ -68,11 +72,9 @@ impl<T: Tunnel> Router<T> {
             | Kind::ReflectResp
             | Kind::ReachReq
             | Kind::ReachResp
-            | Kind::RendezvousReq
             | Kind::RendezvousResp
             | Kind::RendezvousNotify
             | Kind::RendezvousAck
-            | Kind::RendezvousResult
             | Kind::RelayAllocReq
             | Kind::RelayAllocResp
             | Kind::RelayStatus
@@ -85,6 +87,9 @@ impl<T: Tunnel> Router<T> {
     }
 
     fn response(&mut self, now: Now, kind: Kind, response: &Request<'_>) {
+        if kind == Kind::RendezvousAck && self.acknowledged(now, response) {
+            return self.heard_of(now, response.from.session);
+        }
         if kind != Kind::Pong {
             return self.drop_message(response, Drop::UnknownCorrelation);
         }

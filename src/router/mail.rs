@@ -12,13 +12,14 @@ use crate::drops::Drop;
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::limits;
 use crate::net::{Outlet, Path, Prefix, Scope};
-use crate::overlay::{Entry, Snapshot};
+use crate::overlay::{Entry, Present, Snapshot};
 use crate::time::Now;
 use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
 use crate::wire::Class;
 
 use super::Router;
 use super::records::Write;
+use super::rendezvous::Introduction;
 use super::values::Lookup;
 
 /// One message from shard to shard. The payload that some have travels beside it.
@@ -34,7 +35,7 @@ pub enum Mail {
         /// Who.
         id: PeerId,
         /// The sender's session.
-        session: SessionRef,
+        present: Present,
         /// The network of its address.
         prefix: Prefix,
         /// How far its address means the same thing.
@@ -60,6 +61,12 @@ pub enum Mail {
     Find(Box<Lookup>),
     /// It, with what was found.
     Found(Box<Lookup>),
+    /// An introduction to a peer whose id the receiver owns.
+    Seek(Box<Introduction>),
+    /// It, for the receiver's session that speaks for the peer.
+    Notify(SessionRef, Box<Introduction>),
+    /// It, with what came of it, for who asked.
+    Introduced(Box<Introduction>),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
     /// The sender lost all it had and begins anew, or what it said got lost: forget it, and tell it
@@ -77,7 +84,10 @@ impl Mail {
             | Self::Write(_)
             | Self::Written(_)
             | Self::Find(_)
-            | Self::Found(_) => Class::Coordination,
+            | Self::Found(_)
+            | Self::Seek(_)
+            | Self::Notify(..)
+            | Self::Introduced(_) => Class::Coordination,
             Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
             | Self::Answered(_)
@@ -100,6 +110,9 @@ impl Mail {
             | Self::Written(_)
             | Self::Find(_)
             | Self::Found(_)
+            | Self::Seek(_)
+            | Self::Notify(..)
+            | Self::Introduced(_)
             | Self::List { .. }
             | Self::Answered(_)
             | Self::Gone(..)
@@ -202,14 +215,13 @@ impl<T: Tunnel> Router<T> {
                 self.scratch = scratch;
             }
             Mail::Initiation(moved) => self.adopt(now, &moved, payload, outlet),
-            Mail::List { id, session, prefix, scope } => {
+            Mail::List { id, present, prefix, scope } => {
                 let Ok(encoded) = payload.try_into() else { return };
-                let home = HomeRef { shard: from, session };
-                let met_unix_s = now.unix_s();
-                self.enlist(now, Entry { id, home, prefix, scope, met_unix_s, encoded });
+                let (home, met_unix_s) = (present.home, now.unix_s());
+                self.enlist(now, Entry { id, home, prefix, scope, met_unix_s, encoded }, present);
             }
             Mail::Seen(id, session) => {
-                if self.table.seen(&id, now.at) {
+                if self.table.seen(&id, now.at) && self.directory.find(&id).is_some() {
                     self.note_peer(now, &id);
                 } else {
                     self.tray.post(from, Mail::Unlisted(session), &[]);
@@ -219,9 +231,7 @@ impl<T: Tunnel> Router<T> {
             Mail::Answered(id) => {
                 self.table.seen(&id, now.at);
             }
-            Mail::Gone(id, session) => {
-                self.table.session_ended(&id, HomeRef { shard: from, session });
-            }
+            Mail::Gone(id, session) => self.departed(&id, HomeRef { shard: from, session }),
             Mail::Ask(id, session) => {
                 if !self.ask_liveness(now, session) {
                     self.tray.post(from, Mail::Unasked(id), &[]);
@@ -241,6 +251,9 @@ impl<T: Tunnel> Router<T> {
                 self.tray.post(from, Mail::Found(lookup), &[]);
             }
             Mail::Found(lookup) => self.answer_value(now, lookup),
+            Mail::Seek(introduction) => self.find_target(now, introduction),
+            Mail::Notify(session, introduction) => self.notify(now, session, introduction),
+            Mail::Introduced(introduction) => self.conclude_introduction(now, *introduction),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
             Mail::Restarted => self.begin_again_with(now, from),
         }

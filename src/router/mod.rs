@@ -17,6 +17,7 @@
 //!
 //! Whatever a peer sends ends as an answer or as a counter.
 
+mod config;
 mod dispatch;
 mod journal;
 mod letters;
@@ -25,6 +26,7 @@ mod negotiate;
 mod overlay;
 mod peers;
 mod records;
+mod rendezvous;
 mod restore;
 mod role;
 mod send;
@@ -42,16 +44,16 @@ use crate::admission::stamps::Stamps;
 use crate::bucket::{BucketTable, Keyed};
 use crate::counters::Counters;
 use crate::drops::Drop;
-use crate::egress::{self, Egress};
+use crate::egress::Egress;
 use crate::identity::Identity;
 use crate::identity::known::Known;
-use crate::ids::SessionRef;
+use crate::ids::{PeerId, SessionRef};
 use crate::limits;
 use crate::net::{Datagram, Outlet, Path, Prefix};
-use crate::overlay::reassembly::{self, Reassembly};
-use crate::overlay::records as kept;
-use crate::overlay::{self as table, Others, Publisher, Records, Sample, Table};
+use crate::overlay::reassembly::Reassembly;
+use crate::overlay::{Directory, Others, Publisher, Records, Sample, Table};
 use crate::partition::{Partition, ShardSet};
+use crate::rendezvous::Attempts;
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
@@ -62,63 +64,17 @@ use journal::Journal;
 use letters::Letters;
 use mail::Tray;
 use peers::Peers;
+use rendezvous::Introduction;
 use send::Outbox;
 
+pub use config::{Config, RecordsConfig};
 pub use journal::{Cursor, Keeping};
 pub use mail::Mail;
 pub use overlay::RestoredPeer;
 pub use role::Role;
 
-/// Settings of a router, validated and in the units the loop uses.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Sessions, their timers and the admission in front of them.
-    pub tunnel: tunnel::Config,
-    /// Send queues and rate limits.
-    pub egress: egress::Config,
-    /// The routing table.
-    pub table: table::Config,
-    /// Values and providers.
-    pub records: RecordsConfig,
-    /// What it does for peers (`overlay/role`).
-    pub role: Role,
-    /// Answer REFLECT (`reflect/enabled`).
-    pub reflect: bool,
-    /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
-    pub plaintext_bytes_max: usize,
-    /// Code point that control is sent with, 0 to 63 (`udp/dscp_control`).
-    pub dscp_control: u8,
-}
-
-/// What is kept for peers, and what it costs them.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordsConfig {
-    /// How much.
-    pub table: kept::Config,
-    /// Largest record, in bytes of its message (`overlay/record_bytes_max`).
-    pub record_bytes_max: usize,
-    /// Leading zero bits of the stamp that a write takes; 0 asks for none (`stamp/bits`).
-    pub stamp_bits: u32,
-    /// What is done to keep it beyond the process (`peerstore/*`).
-    pub keeping: Keeping,
-}
-
 /// Stamps that a shard remembers of each minute: a thousand writes a second.
 const STAMPS_A_MINUTE: usize = 60_000;
-
-impl RecordsConfig {
-    fn reassembly(&self) -> reassembly::Config {
-        reassembly::Config { bytes_max: self.record_bytes_max, ..reassembly::Config::default() }
-    }
-}
-
-impl Default for RecordsConfig {
-    fn default() -> Self {
-        let table = kept::Config::default();
-        let record_bytes_max = table.values.entry_bytes_max;
-        Self { table, record_bytes_max, stamp_bits: 12, keeping: Keeping::default() }
-    }
-}
 
 /// The state of one shard.
 pub struct Router<T: Tunnel> {
@@ -135,6 +91,8 @@ pub struct Router<T: Tunnel> {
     peers: Peers,
     /// Who is listed, of those whose ids this shard owns.
     table: Table,
+    /// Where the peers are whose ids this shard owns, listed or not.
+    directory: Directory,
     publisher: Publisher,
     /// Who is listed elsewhere.
     others: Others,
@@ -146,6 +104,10 @@ pub struct Router<T: Tunnel> {
     network_writes: BucketTable<Prefix>,
     /// Stamps that paid for them.
     stamps: Stamps,
+    /// Introductions that wait for the word of a peer whose session is here.
+    attempts: Attempts<Box<Introduction>>,
+    /// How often peers may be asked for it.
+    notified: BucketTable<PeerId>,
     /// Records that come in chunks, with the stamp on the first.
     reassembly: Reassembly<SessionRef, Stamp>,
     /// A record that came in chunks; grows to the largest one.
@@ -196,32 +158,6 @@ struct Source {
     prefix: Prefix,
 }
 
-/// The code point of what has to be early or is of no use (RFC 3246).
-const EXPEDITED_FORWARDING: u8 = 46;
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            tunnel: tunnel::Config::default(),
-            egress: egress::Config::default(),
-            table: table::Config::default(),
-            records: RecordsConfig::default(),
-            role: Role::default(),
-            reflect: true,
-            plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
-            dscp_control: EXPEDITED_FORWARDING,
-        }
-    }
-}
-
-impl Config {
-    /// Slots that the queues, a turn's replies and the port's unsent batch can hold together.
-    pub fn slots(&self) -> usize {
-        let queued: usize = self.egress.classes.iter().map(|class| class.depth).sum();
-        queued + limits::TX_SLOTS
-    }
-}
-
 impl<T: Tunnel> Router<T> {
     /// Memory that the tables of this configuration take. Whoever cannot have it would be ended
     /// by the constructors, which do not ask.
@@ -231,7 +167,7 @@ impl<T: Tunnel> Router<T> {
         let kept = Sessions::<T>::bytes(&config.tunnel) + Table::bytes(&config.table);
         let records = Records::bytes(&config.records.table) + Stamps::bytes(STAMPS_A_MINUTE);
         let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
-        let kept = kept + records + whole + Known::bytes(sessions);
+        let kept = kept + records + whole + Known::bytes(sessions) + Directory::bytes(sessions);
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -254,12 +190,15 @@ impl<T: Tunnel> Router<T> {
         Self {
             shard,
             partition,
+            directory: Directory::new(sessions.capacity(), keyed()),
             publisher: Publisher::default(),
             others: Others::default(),
             sample: Sample::default(),
             records: Records::new(config.records.table, keyed()),
             network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
+            attempts: Attempts::default(),
+            notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
             whole: Vec::new(),
             signed: Vec::new(),
@@ -399,6 +338,7 @@ impl<T: Tunnel> Router<T> {
         }
         self.scratch = scratch;
         self.poll_overlay(now);
+        self.poll_introductions(now);
         self.poll_sharing(now);
         self.poll_journal(now);
         self.transmit(now, outlet);
@@ -406,7 +346,8 @@ impl<T: Tunnel> Router<T> {
 
     /// When [`poll`](Self::poll) has something to do next.
     pub fn next_deadline(&self) -> Moment {
-        self.sessions.next_deadline().min(self.overlay_deadline()).min(self.journal_deadline())
+        let own = self.sessions.next_deadline().min(self.introductions_deadline());
+        own.min(self.overlay_deadline()).min(self.journal_deadline())
     }
 
     /// Tells every peer that asks how busy the shard is.

@@ -10,7 +10,7 @@ use rand_core::RngCore;
 use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits::{CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
 use crate::net::{Prefix, Scope};
-use crate::overlay::{self, Entry, Inserted, TableEvent, Viewpoint};
+use crate::overlay::{self, Entry, Inserted, Present, TableEvent, Viewpoint};
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::find_node::{Chunks, RespWriter, fitting};
@@ -51,17 +51,20 @@ impl<T: Tunnel> Router<T> {
         (peer.listed_at, peer.seen_at) = (Some(at), now.at);
         let home = HomeRef { shard: self.shard, session };
         let entry = entry(now, home, at, bound.peer_id, &key);
+        let not_before_unix_s = bound.binding.not_before_unix_s;
+        let present = Present { home, key, not_before_unix_s };
         let owner = self.partition.owner(&entry.id.0);
         if owner == self.shard {
-            return self.enlist(now, entry);
+            return self.enlist(now, entry, present);
         }
         let Entry { id, prefix, scope, encoded, .. } = entry;
-        self.tray.post(owner, Mail::List { id, session, prefix, scope }, &encoded);
+        self.tray.post(owner, Mail::List { id, present, prefix, scope }, &encoded);
     }
 
     /// Lists a peer whose id this shard owns, whosever session it has.
-    pub(super) fn enlist(&mut self, now: Now, entry: Entry) {
+    pub(super) fn enlist(&mut self, now: Now, entry: Entry, present: Present) {
         let id = entry.id;
+        self.directory.arrived(id, present);
         let outcome = self.table.insert(now.at, entry);
         self.outbox.counters.inserted(outcome);
         if outcome == Inserted::Updated {
@@ -152,7 +155,7 @@ impl<T: Tunnel> Router<T> {
             match self.partition.owner(&id.0) {
                 owner if owner == self.shard => {
                     // Whoever found no place may find one now.
-                    if self.table.seen(&id, now.at) {
+                    if self.table.seen(&id, now.at) && self.directory.find(&id).is_some() {
                         self.note_peer(now, &id);
                     } else {
                         self.list(now, session);
@@ -175,11 +178,15 @@ impl<T: Tunnel> Router<T> {
         let Some(bound) = peer.identity.take() else { return };
         let (id, shard) = (bound.peer_id, self.shard);
         match self.partition.owner(&id.0) {
-            owner if owner == shard => {
-                self.table.session_ended(&id, HomeRef { shard, session });
-            }
+            owner if owner == shard => self.departed(&id, HomeRef { shard, session }),
             owner => self.tray.post(owner, Mail::Gone(id, session), &[]),
         }
+    }
+
+    /// A peer's session is over, whose id this shard owns.
+    pub(super) fn departed(&mut self, id: &PeerId, home: HomeRef) {
+        self.directory.left(id, home);
+        self.table.session_ended(id, home);
     }
 
     pub(super) fn poll_overlay(&mut self, now: Now) {

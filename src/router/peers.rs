@@ -6,10 +6,12 @@ use crate::admission::repeats::Repeats;
 use crate::bucket::TokenBucket;
 use crate::ids::{PeerId, SessionRef};
 use crate::limits;
+use crate::rendezvous::{Behaviour, Nat};
 use crate::time::Moment;
 use crate::wire::body::IdentityBinding;
 
 use super::records::Written;
+use super::rendezvous::Asked;
 
 /// What a peer agreed to and proved over one session.
 #[derive(Clone, Debug)]
@@ -26,6 +28,12 @@ pub(super) struct Peer {
     pub(super) writes: Option<Box<Repeats<Written>>>,
     /// What is left of the writes that the session may ask for.
     pub(super) writes_left: Option<TokenBucket>,
+    /// What became of the last introductions that the session asked for.
+    pub(super) introductions: Option<Box<Repeats<Asked>>>,
+    /// What is left of those that it may ask for.
+    pub(super) introductions_left: Option<TokenBucket>,
+    /// What the peer last said of its NAT.
+    pub(super) nat: Nat,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
     /// The address that the routing table has; none while the peer is not listed.
@@ -59,6 +67,9 @@ impl Peer {
             verifications: None,
             writes: None,
             writes_left: None,
+            introductions: None,
+            introductions_left: None,
+            nat: Nat { mapping: Behaviour::Unknown, filtering: Behaviour::Unknown },
             liveness: None,
             listed_at: None,
             seen_at: Moment::START,

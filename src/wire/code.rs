@@ -56,6 +56,28 @@ codes! {
 }
 
 codes! {
+    /// What became of an introduction.
+    RendezvousStatus
+    #[default]
+    Unspecified = 0 "unspecified" "Unknown to us; never sent.",
+    Ok = 1 "ok" "Both were told.",
+    NoSuchPeer = 2 "no_such_peer" "Not connected.",
+    Refused = 3 "refused" "By the target.",
+    UnreachableNats = 4 "unreachable_nats" "No hole can be punched between these two.",
+    NoAnswer = 5 "no_answer" "Of the target, within two seconds.",
+}
+
+codes! {
+    /// How an introduction ended.
+    Outcome
+    #[default]
+    Unspecified = 0 "unspecified" "Unknown to us; never sent.",
+    Punched = 1 "punched" "They reach each other.",
+    Failed = 2 "failed" "They do not.",
+    Relayed = 3 "relayed" "They do through a relay.",
+}
+
+codes! {
     /// What became of a record or of a provider's claim.
     StoreCode
     #[default]

@@ -180,6 +180,31 @@ attributes! {
     ReflectStun "reflect/stun" Kind::Flag, "0", Reserved,
         "Answer plain STUN binding requests.";
 
+    RelayCapacity "relay/egress_capacity_bps" bits(1_000_000, BPS_MAX), "1G", Restart,
+        "What the machine's line can send, in bits a second; relayed data gets a share of it.";
+    RelayPercent "relay/egress_percent" number(0, 100), "10", Restart,
+        "That share; 100 for a router that does nothing else, 0 to relay nothing.";
+    RelayPrefixBps "relay/prefix_bps" or_max(bits(16_000, BPS_MAX)), "1M", Restart,
+        "Bits a second relayed for one network: /24 of IPv4, /48 of IPv6.";
+    RelayPeerBps "relay/peer_bps" or_max(bits(16_000, BPS_MAX)), "64k", Restart,
+        "Bits a second relayed for one peer, over a long time; a good name is worth up to 16 times as much.";
+    RelayPeerBurst "relay/peer_burst_bytes" bytes(4096, 1 << 30), "256k", Restart,
+        "Bytes of one peer that are relayed at once after it was quiet.";
+    RelayChannelsMax "relay/channels_max" number(1, 1 << 20), "16384", Restart,
+        "Relay channels of a shard.";
+    RelayChannelsPerPeer "relay/channels_per_peer" number(1, 4096), "32", Restart,
+        "Relay channels of one peer.";
+    RelayLifetime "relay/lifetime_s" seconds(60, 86_400), "3600", Restart,
+        "Life of a channel that nobody asks for again.";
+    RelayIdle "relay/idle_s" seconds(10, 86_400), "300", Restart,
+        "Silence after which a channel is closed.";
+    RelayAllowPrivate "relay/allow_private" Kind::Flag, "0", Restart,
+        "Introduce peers at private, loopback and benchmark addresses, and relay to them; for laboratories.";
+    RelayStockFirst "relay/stock_port_first" number(0, 65_535), "0", Restart,
+        "First UDP port for unmodified WireGuard peers, of which each gets one; 0 is none for them.";
+    RelayStockPorts "relay/stock_ports" number(2, 8192), "1000", Restart,
+        "Ports for them, shared by all shards.";
+
     PmtuFloor "pmtu/floor" number(1200, 1472), "1200", Reserved,
         "UDP payload in bytes that every path is trusted to carry.";
     PmtuCeiling "pmtu/ceiling" number(1200, 1472), "1472", Live,
@@ -188,7 +213,7 @@ attributes! {
         "Time between attempts to find a larger path MTU.";
 
     OverlayRole "overlay/role" Kind::Choice(&["boot", "route", "relay"]), "relay", Restart,
-        "What the router does for peers: boot brings them together and keeps nothing for them, route stores values and providers as well, relay is to do everything; this version relays nothing yet, so there it does what route does.";
+        "What the router does for peers: boot brings them together and keeps nothing for them, route stores values and providers as well, relay forwards data for pairs that cannot reach each other, too.";
     OverlayK "overlay/k" number(20, 20), "20", Restart,
         "Peers of one bucket of the routing table; 20 for all routers.";
     OverlayAlpha "overlay/alpha" number(3, 8), "3", Reserved,

@@ -7,6 +7,7 @@
 //! are read and written through [`proto`](super::proto).
 
 pub mod chunks;
+mod consent;
 mod entries;
 mod error;
 pub mod find_node;
@@ -19,10 +20,13 @@ mod provider;
 mod reader;
 mod record;
 mod reflect;
+mod relay;
+mod rendezvous;
 mod store;
 mod writer;
 
 pub use chunks::Chunks;
+pub use consent::{ConsentToken, consent_scope};
 pub use error::Error;
 pub use find_node::{FindNodeReq, FindNodeResp};
 pub use find_value::{FindValueReq, FindValueResp, Found, Providers};
@@ -33,6 +37,11 @@ pub use ping::{Ping, Pong};
 pub use provider::{AnnounceProviderReq, AnnounceProviderResp, Provider};
 pub use record::Record;
 pub use reflect::{ReflectReq, ReflectResp};
+pub use relay::{RelayAllocReq, RelayAllocResp, RelayClose, RelayStatus};
+pub use rendezvous::{
+    Outcome, RendezvousAck, RendezvousNotify, RendezvousReq, RendezvousResp, RendezvousResult,
+    RendezvousStatus,
+};
 pub use store::{Stamp, StoreReq, StoreResp};
 pub use writer::{Overflow, Writer};
 

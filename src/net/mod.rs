@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub mod target;
+
 /// What an engine says of itself, for the counters.
 pub use uring::{Achieved, Engine, ErrorKind, Feature, Missing, Reason, Stats, TxMode};
 pub use uring::{Datagram, Local, Path, Transmit};
