@@ -11,12 +11,14 @@
 //! them to it. [`proto`] itself serves cold paths and tests.
 
 pub mod body;
+pub mod channel;
 pub mod check;
 pub mod code;
 pub mod frame;
 pub mod header;
 pub mod kind;
 pub mod multiaddr;
+pub mod probe;
 #[allow(
     missing_docs,
     unused_qualifications,
