@@ -9,5 +9,9 @@ mod lab;
 
 mod behaviours;
 mod events;
+mod grid;
+mod holes;
 mod housekeeping;
+mod matrix;
 mod prober;
+mod product;
