@@ -1,7 +1,9 @@
 //! The real program in a laboratory: a router, and peers that look for each other by it.
 
+use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,13 +16,16 @@ use crate::lab::{Client, Lab, Missing, Process, Server};
 /// For what nothing waits for unless it fails; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A router on a server, with the files of everybody; both end with it.
+/// A router on a server, with the files of everybody.
 pub(crate) struct Deployment {
-    place: PathBuf,
+    place: Place,
     link: String,
     peers: AtomicU32,
     router: Mutex<Process>,
 }
+
+/// A folder that goes with its handle.
+struct Place(PathBuf);
 
 /// How two peers met.
 #[derive(Clone, Debug)]
@@ -37,13 +42,10 @@ pub(crate) struct Meeting {
 impl Deployment {
     /// Starts the router at the first address of the server.
     pub(crate) fn start(lab: &Lab, server: Server, name: &str) -> Result<Self, Missing> {
-        let place = std::env::temp_dir().join(format!("molia-nat-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(place.join("config"))?;
-        fs::create_dir(place.join("run"))?;
+        let place = Place::new(name)?;
         let address = server.v4[0];
         let listen = format!("udp/listen={address}:7743");
-        let mut command = program(&place);
+        let mut command = place.program();
         command.args(["run", "--config", "config", "--set", &listen]);
         for setting in ["admin/listen=127.0.0.1:0", "relay/allow_private=1", "shards/count=1"] {
             command.args(["--set", setting]);
@@ -88,23 +90,43 @@ impl Deployment {
     }
 
     fn spawn(&self, lab: &Lab, client: Client, args: &[&str]) -> Process {
-        lab.spawn(client.host, program(&self.place).args(args)).unwrap()
+        lab.spawn(client.host, self.place.program().args(args)).unwrap()
     }
 
     /// A new key file, and who it makes one.
     fn identity(&self) -> (String, String) {
         let file = format!("peer-{}.key", self.peers.fetch_add(1, Ordering::Relaxed));
         let made =
-            program(&self.place).args(["keygen", "--json", "--out", &file]).output().unwrap();
+            self.place.program().args(["keygen", "--json", "--out", &file]).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
         (file, made["peer_id"].as_str().unwrap().to_owned())
     }
 }
 
-impl Drop for Deployment {
+impl Place {
+    fn new(name: &str) -> io::Result<Self> {
+        let path = env::temp_dir().join(format!("molia-nat-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("config"))?;
+        let place = Self(path);
+        fs::create_dir(place.0.join("run"))?;
+        Ok(place)
+    }
+
+    /// The program with a clean environment whose every default lies here.
+    fn program(&self) -> Command {
+        let mut command = Command::new(executable());
+        command.env_clear().current_dir(&self.0).env("HOME", &self.0);
+        command.env("RUNTIME_DIRECTORY", self.0.join("run"));
+        command.env("STATE_DIRECTORY", self.0.join("state"));
+        command
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.place);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -129,21 +151,13 @@ impl Meeting {
 /// The program: `MOLIA_NAT_PROGRAM`, for instance an optimised one, else the tests' own.
 fn executable() -> PathBuf {
     let own = || env!("CARGO_BIN_EXE_molia-router").into();
-    std::env::var_os("MOLIA_NAT_PROGRAM").map_or_else(own, PathBuf::from)
+    env::var_os("MOLIA_NAT_PROGRAM").map_or_else(own, PathBuf::from)
 }
 
 /// Whether the program can punch at all.
 pub(crate) fn can_punch() -> bool {
     let asked = Command::new(executable()).args(["punch", "--help"]).output();
     asked.is_ok_and(|output| output.status.success())
-}
-
-/// The program with a clean environment whose every default lies in `place`.
-fn program(place: &Path) -> Command {
-    let mut command = Command::new(executable());
-    command.env_clear().current_dir(place).env("HOME", place);
-    command.env("RUNTIME_DIRECTORY", place.join("run")).env("STATE_DIRECTORY", place.join("state"));
-    command
 }
 
 #[test]
