@@ -5,6 +5,12 @@
 //! when the ring breaks while it runs: the socket, its port, the counters and
 //! what is queued or waiting survive, and the shard notices nothing but
 //! [`achieved`](Port::achieved).
+//!
+//! Beside the socket that the engine is made for there may be [further ones](AnyPort::open_side),
+//! each with a number: a datagram says by which it came, and what is sent leaves by the one that
+//! its path names. They outlive a change of engine as well.
+
+mod sides;
 
 use std::io;
 use std::time::Duration;
@@ -12,17 +18,24 @@ use std::time::Duration;
 use bufpool::Pool;
 pub use uring::{
     Achieved, BufferSize, Engine, EngineConfig, ErrorKind, Errors, Feature, Group, Missing,
-    MmsgEngine, Reason, Socket, SocketConfig, Stats, Steering, TxMode, Waker, prefer_batches,
+    MmsgEngine, Reason, Socket, SocketConfig, Stats, Steering, TxMode, Waker, own_addresses,
+    prefer_batches,
 };
 use uring::{Refused, Remains, UringEngine};
 
 use crate::net::{Datagram, Transmit};
+use sides::Sides;
+
+/// Number of the socket that the engine is made for.
+pub const MAIN: u16 = 0;
+/// Number of the alternate port's socket (`udp/alt_port`).
+pub const ALTERNATE: u16 = 1;
 
 /// A socket with an engine behind it, as the shard sees it. Nothing here blocks but `turn`.
 pub trait Port {
     /// Sends what is queued, waits up to `timeout` unless something is there or there is room
     /// again for what a full send buffer left, and adds what was received to `sink`, at most
-    /// [`EngineConfig::rx_batch`] messages. Slots in the sink are the caller's
+    /// [`EngineConfig::rx_batch`] messages, and about half as many of further sockets. Slots in the sink are the caller's
     /// to hold; while too many are out, nothing is received.
     ///
     /// # Errors
@@ -69,6 +82,8 @@ pub enum EngineChoice {
 pub struct AnyPort {
     inner: Inner,
     config: EngineConfig,
+    /// None until the first one is opened.
+    sides: Option<Box<Sides>>,
 }
 
 #[derive(Debug)]
@@ -121,7 +136,7 @@ impl AnyPort {
                 }
             }
         };
-        Ok(Self { inner, config })
+        Ok(Self { inner, config, sides: None })
     }
 
     /// The socket.
@@ -132,6 +147,47 @@ impl AnyPort {
     /// The pool that datagrams are received into.
     pub fn pool(&self) -> &Pool {
         with!(&self.inner, engine => engine.pool())
+    }
+
+    /// Opens a further socket, which has the number `id` until it is closed; for one that has its
+    /// port to itself, [`Socket::bind`] makes it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for the number of the main one, `AlreadyExists` if the number is taken, and
+    /// what the system says if there are no descriptors.
+    pub fn open_side(&mut self, id: u16, socket: Socket) -> io::Result<()> {
+        let sides = match &mut self.sides {
+            Some(sides) => sides,
+            None => {
+                let (slot_bytes, waker) = (self.pool().slot_bytes(), self.waker());
+                let sides = Sides::new(&self.config, slot_bytes, waker)?;
+                self.sides.insert(Box::new(sides))
+            }
+        };
+        sides.sockets.open(id, socket)?;
+        self.watch();
+        Ok(())
+    }
+
+    /// Closes a further socket, and gives it back: what is queued for it leaves first.
+    pub fn close_side(&mut self, id: u16) -> Option<Socket> {
+        let sides = self.sides.as_mut()?;
+        let stats = with!(&mut self.inner, engine => engine.pool_and_stats().1);
+        let closed = sides.sockets.close(id, stats);
+        self.watch();
+        closed
+    }
+
+    /// A further socket.
+    pub fn side(&self, id: u16) -> Option<&Socket> {
+        self.sides.as_ref()?.sockets.socket(id)
+    }
+
+    /// Lets the engine wait for further sockets as long as there are any.
+    fn watch(&mut self) {
+        let sides = self.sides.as_ref().filter(|sides| !sides.sockets.is_empty());
+        let watch = sides.map(|sides| sides.sockets.watch());
+        with!(&mut self.inner, engine => engine.watch(watch));
     }
 
     /// Breaks the ring, if there is one, as a bug in the kernel would.
@@ -159,15 +215,15 @@ impl AnyPort {
                 sink.extend(received);
                 queued.into_iter().for_each(|transmit| engine.send(transmit));
                 self.inner = Inner::Mmsg(Box::new(engine));
+                self.watch();
             }
             other @ (Inner::Mmsg(_) | Inner::Changing) => self.inner = other,
         }
     }
-}
 
-impl Port for AnyPort {
+    /// A turn of the engine, and of the one in its place if it breaks.
     #[inline]
-    fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
+    fn turn_main(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
         match &mut self.inner {
             Inner::Mmsg(engine) => engine.turn(timeout, sink),
             Inner::IoUring(engine) => match engine.turn(timeout, sink) {
@@ -175,15 +231,58 @@ impl Port for AnyPort {
                 Err(error) => {
                     self.change(&error, sink);
                     // What is there already; the next turn waits.
-                    self.turn(Duration::ZERO, sink)
+                    self.turn_main(Duration::ZERO, sink)
                 }
             },
             Inner::Changing => unreachable!("a port is whole between two calls"),
         }
     }
 
+    /// Adds what came by further sockets, if the engine found that something did.
+    fn look_aside(&mut self, sink: &mut Vec<Datagram>) {
+        let Some(sides) = &mut self.sides else { return };
+        let found = with!(&mut self.inner, engine => engine.watched());
+        if sides.is_due(found) {
+            let (pool, stats) = with!(&mut self.inner, engine => engine.pool_and_stats());
+            sides.receive(pool, stats, sink);
+        }
+    }
+
+    /// Queues a transmit for a further socket.
+    #[inline(never)]
+    fn send_aside(&mut self, transmit: Transmit) {
+        let stats = with!(&mut self.inner, engine => engine.pool_and_stats().1);
+        match &mut self.sides {
+            Some(sides) => sides.sockets.send(transmit, stats),
+            None => stats.tx_errors.add(ErrorKind::NoAddress, transmit.datagrams() as u64),
+        }
+    }
+
+    #[inline]
+    fn flush_aside(&mut self) {
+        if let Some(sides) = &mut self.sides {
+            let stats = with!(&mut self.inner, engine => engine.pool_and_stats().1);
+            sides.sockets.flush(stats);
+        }
+    }
+}
+
+impl Port for AnyPort {
+    #[inline]
+    fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
+        self.flush_aside();
+        self.turn_main(timeout, sink)?;
+        if self.sides.is_some() {
+            self.look_aside(sink);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn send(&mut self, transmit: Transmit) {
+        if transmit.path.local.socket != MAIN {
+            return self.send_aside(transmit);
+        }
         with!(&mut self.inner, engine => engine.send(transmit));
     }
 
@@ -194,6 +293,7 @@ impl Port for AnyPort {
 
     #[inline]
     fn flush(&mut self) {
+        self.flush_aside();
         with!(&mut self.inner, engine => engine.flush());
     }
 

@@ -78,6 +78,11 @@ impl Batch {
         }
     }
 
+    /// The next flush is for another socket.
+    pub(crate) fn address(&mut self, addressing: Addressing) {
+        self.addressing = addressing;
+    }
+
     /// Sends what is in `plan`. It is empty afterwards, or blocked with what is left.
     pub(crate) fn flush(
         &mut self,

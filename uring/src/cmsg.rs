@@ -140,7 +140,8 @@ pub(crate) fn parse(mut control: &[u8]) -> Received {
 
 fn local(ip: IpAddr, ifindex: u32) -> Local {
     let scoped = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    Local { ip: is_source(ip).then_some(ip), ifindex: if scoped { ifindex } else { 0 } }
+    let (ip, ifindex) = (is_source(ip).then_some(ip), if scoped { ifindex } else { 0 });
+    Local { ip, ifindex, socket: 0 }
 }
 
 fn number(data: &[u8], at: usize) -> Option<u32> {
@@ -165,9 +166,9 @@ mod tests {
 
     #[test]
     fn what_is_built_parses() {
-        let v4 = Local { ip: Some("192.0.2.1".parse().unwrap()), ifindex: 0 };
-        let v6 = Local { ip: Some("2001:db8::5".parse().unwrap()), ifindex: 0 };
-        let scoped = Local { ip: Some("fe80::5".parse().unwrap()), ifindex: 7 };
+        let v4 = Local { ip: Some("192.0.2.1".parse().unwrap()), ..Local::default() };
+        let v6 = Local { ip: Some("2001:db8::5".parse().unwrap()), ..Local::default() };
+        let scoped = Local { ifindex: 7, ip: Some("fe80::5".parse().unwrap()), socket: 0 };
         for local in [v4, v6, scoped] {
             let mut control = Control::EMPTY;
             control.source(&local);

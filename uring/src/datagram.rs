@@ -14,6 +14,9 @@ pub struct Local {
     /// 0 lets the kernel choose. Answers are not tied to the interface they were
     /// asked by otherwise: routes may be asymmetric.
     pub ifindex: u32,
+    /// Which of our sockets it came in by, and the one that an answer leaves by: 0 is the main
+    /// one, others are those of [`SideSockets`](crate::SideSockets).
+    pub socket: u16,
 }
 
 /// Both ends of a path. An IPv4-mapped peer is always written as IPv4.

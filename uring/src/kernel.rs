@@ -23,6 +23,7 @@ use crate::errors::ErrorKind;
 use crate::message::Addressing;
 use crate::ring::{self, Ring};
 use crate::rx;
+use crate::side::Watch;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::sys;
@@ -34,6 +35,7 @@ const RECEIVE: u64 = 1;
 const WAKE: u64 = 2;
 const CANCEL: u64 = 3;
 const ROOM: u64 = 4;
+const BESIDE: u64 = 5;
 /// A send; the row of the table is added.
 const SEND: u64 = 1 << 32;
 
@@ -62,6 +64,8 @@ pub(crate) enum Event {
     ReceiveFailed(i32),
     /// Another thread woke us.
     Woken,
+    /// A side socket has something.
+    Beside,
     /// The socket's send buffer has room again.
     Room,
     /// A send ended; it is counted already.
@@ -83,6 +87,9 @@ pub(crate) struct Kernel {
     receiving: bool,
     watching: bool,
     awaiting_room: bool,
+    /// Side sockets that a wait is for as well.
+    pub(crate) beside: Option<Watch>,
+    awaiting_beside: bool,
     closed: bool,
 }
 
@@ -130,6 +137,8 @@ impl Kernel {
             receiving: false,
             watching: false,
             awaiting_room: false,
+            beside: None,
+            awaiting_beside: false,
             closed: false,
         })
     }
@@ -152,11 +161,33 @@ impl Kernel {
         }
         if !self.watching {
             let entry = self.watch_entry();
-            // SAFETY: the entry points to nothing.
-            unsafe { self.ring.push(&entry) }?;
+            self.push_plain(&entry)?;
             self.watching = true;
         }
+        if self.beside.is_some() {
+            self.arm_beside(pool)?;
+        }
         Ok(())
+    }
+
+    /// Watches the side sockets, unless they are watched already or there is no slot to receive
+    /// into. The watch ends with its one [`Event::Beside`], at once if something is there.
+    fn arm_beside(&mut self, pool: &Pool) -> io::Result<()> {
+        if let Some(beside) = self.beside.as_ref().filter(|_| !self.awaiting_beside)
+            && pool.free() > 0
+        {
+            let set = Fd(beside.set().as_raw_fd());
+            let entry = opcode::PollAdd::new(set, libc::POLLIN as u32).build();
+            self.push_plain(&entry.user_data(BESIDE))?;
+            self.awaiting_beside = true;
+        }
+        Ok(())
+    }
+
+    /// Queues an entry without pointers.
+    fn push_plain(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: the callers' entries poll and cancel, and point to nothing.
+        unsafe { self.ring.push(entry) }
     }
 
     /// Watches for room in the socket's send buffer, unless that is watched already. Whoever
@@ -168,8 +199,7 @@ impl Kernel {
                 Files::Registered => opcode::PollAdd::new(SOCKET, events).build(),
                 Files::Plain { socket, .. } => opcode::PollAdd::new(socket, events).build(),
             };
-            // SAFETY: the entry points to nothing.
-            unsafe { self.ring.push(&entry.user_data(ROOM)) }?;
+            self.push_plain(&entry.user_data(ROOM))?;
             self.awaiting_room = true;
         }
         Ok(())
@@ -244,6 +274,10 @@ impl Kernel {
                 self.awaiting_room = false;
                 Event::Room
             }
+            BESIDE => {
+                self.awaiting_beside = false;
+                Event::Beside
+            }
             send if send & SEND != 0 => {
                 let retry = Retry { fd: socket.as_fd(), gso, zero_copy: &mut self.zero_copy };
                 self.lent.sent(&cqe, Some(retry), stats);
@@ -296,7 +330,8 @@ impl Kernel {
 
     /// Whether anything of ours is still under way in the kernel.
     fn is_quiet(&self) -> bool {
-        !self.receiving && !self.watching && !self.awaiting_room && self.lent.sends.is_idle()
+        let polls = self.watching || self.awaiting_room || self.awaiting_beside;
+        !self.receiving && !polls && self.lent.sends.is_idle()
     }
 
     /// Ends everything; what was on its way out and is not known to have left is lost.
@@ -309,8 +344,7 @@ impl Kernel {
     /// Cancels everything and takes completions until nothing is under way.
     fn settle(&mut self, stats: &mut Stats) -> io::Result<()> {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(CANCEL);
-        // SAFETY: the entry points to nothing.
-        unsafe { self.ring.push(&cancel) }?;
+        self.push_plain(&cancel)?;
         for _ in 0..CLOSING.0 {
             self.ring.enter(1, CLOSING.1)?;
             while let Some(cqe) = self.ring.next() {
@@ -332,6 +366,8 @@ impl Kernel {
             self.watching = cqueue::more(cqe.flags());
         } else if data == ROOM {
             self.awaiting_room = false;
+        } else if data == BESIDE {
+            self.awaiting_beside = false;
         } else if data & SEND != 0 {
             self.lent.sent(cqe, None, stats);
         }

@@ -6,6 +6,9 @@
 //! the next receive. With an empty pool a turn only waits for the waker and its
 //! timeout: slots come home between turns.
 //!
+//! Side sockets that a turn is to [watch](MmsgEngine::watch) are one more descriptor to wait for; a
+//! turn that does not wait knows nothing of them.
+//!
 //! While the socket's send buffer is full, each turn tries once whether it still is, and its
 //! wait ends when there is room.
 
@@ -13,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use bufpool::{Buf, Pool};
+use bufpool::Pool;
 
 use crate::achieved::{Achieved, Engine, Feature, Reason, TxMode};
 use crate::batch::{Batch, Gso};
@@ -22,7 +25,9 @@ use crate::datagram::{Datagram, Transmit};
 use crate::errors::ErrorKind;
 use crate::message::Addressing;
 use crate::plan::Plan;
-use crate::rx::{self, Arrival, Intake};
+use crate::posted::Posted;
+use crate::rx::{self, Intake};
+use crate::side::Watch;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::sys;
@@ -42,19 +47,11 @@ pub struct MmsgEngine {
     batch: Batch,
     gso: Gso,
     rx_batch: usize,
+    beside: Option<Watch>,
+    /// What the last turn found out about them, if it looked.
+    beside_ready: Option<bool>,
     stats: Stats,
     achieved: Achieved,
-}
-
-/// Slots to receive into: `slots[holes..len]` are filled, and `messages[n]`
-/// points into `slots[n]`.
-struct Posted {
-    slots: Box<[Option<Buf>]>,
-    messages: Box<[libc::mmsghdr]>,
-    pieces: Box<[libc::iovec]>,
-    /// Slots handed out by the last receive, not replaced yet.
-    holes: usize,
-    len: usize,
 }
 
 impl MmsgEngine {
@@ -86,12 +83,14 @@ impl MmsgEngine {
         }
         let gso = Gso::new(socket.gso, config.gso_max_segments);
         Self {
-            intake: Intake::new(&socket),
+            intake: Intake::new(&socket, 0),
             plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
             gso,
             posted: Posted::new(slots),
             rx_batch: config.rx_batch,
+            beside: None,
+            beside_ready: None,
             stats: Stats::default(),
             achieved,
             socket,
@@ -118,6 +117,7 @@ impl MmsgEngine {
     /// Only when the socket itself is unusable.
     pub fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
         self.resume();
+        self.beside_ready = None;
         self.posted.refill(&self.pool, &mut self.stats);
         let (mut left, enough) = (self.rx_batch, self.stats.rx_bytes + TURN_BYTES);
         let mut count = self.receive(sink, left)?;
@@ -198,22 +198,30 @@ impl MmsgEngine {
         &self.pool
     }
 
+    /// What a turn waits for beside its own socket from now on.
+    pub fn watch(&mut self, beside: Option<Watch>) {
+        self.beside = beside;
+    }
+
+    /// Whether something was beside when the last turn ended; `None` if it did not look.
+    pub fn watched(&mut self) -> Option<bool> {
+        self.beside_ready
+    }
+
+    /// What side sockets receive into and count in.
+    pub fn pool_and_stats(&mut self) -> (&Pool, &mut Stats) {
+        (&self.pool, &mut self.stats)
+    }
+
     /// Receives what is waiting, at most `limit` messages. How many there were.
     fn receive(&mut self, sink: &mut Vec<Datagram>, limit: usize) -> io::Result<usize> {
         for _ in 0..FAILURES_MAX {
-            let messages = self.posted.messages(limit);
-            if messages.is_empty() {
-                return Ok(0);
-            }
-            self.stats.syscalls += 1;
-            // SAFETY: every posted message points into its slot, which this engine alone holds,
-            // and to its piece; `refill` wrote them.
-            match unsafe { sys::recvmmsg(self.socket.as_fd(), messages, 0) } {
+            let received = self.posted.receive(self.socket.as_fd(), limit, &mut self.stats);
+            match received {
                 Ok(count) => {
                     self.collect(count, sink);
                     return Ok(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => self.stats.rx_errors.add(ErrorKind::of(&error), 1),
@@ -228,20 +236,26 @@ impl MmsgEngine {
         }
     }
 
-    /// Waits for a datagram, a wake, room to send what is left, or the end of `timeout`.
+    /// Waits for a datagram, one beside, a wake, room to send what is left, or the end of `timeout`.
     /// Whether there is such room.
     fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
-        let poll =
-            |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+        // One that nothing is to be known of (not even errors) is none to the kernel.
+        let poll = |fd: BorrowedFd<'_>, events| {
+            let fd = if events == 0 { -1 } else { fd.as_raw_fd() };
+            libc::pollfd { fd, events, revents: 0 }
+        };
         // Without a slot to receive into, datagrams are no reason to wake up.
         let receive = if self.posted.len > 0 { libc::POLLIN } else { 0 };
         let send = if self.plan.blocked { libc::POLLOUT } else { 0 };
         let events = receive | send;
         let waker = self.socket.wake_source();
-        let mut fds = [poll(waker.fd(), libc::POLLIN), poll(self.socket.as_fd(), events)];
-        let watched = if events == 0 { &mut fds[..1] } else { &mut fds[..] };
+        let own = self.socket.as_fd();
+        // They receive into free slots, not into those that are posted.
+        let free = if self.pool.free() > 0 { libc::POLLIN } else { 0 };
+        let beside = self.beside.as_ref().map_or(poll(own, 0), |set| poll(set.set().as_fd(), free));
+        let mut fds = [poll(waker.fd(), libc::POLLIN), poll(own, events), beside];
         self.stats.syscalls += 1;
-        match sys::poll(watched, timeout) {
+        match sys::poll(&mut fds, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
             Ok(_) => {}
@@ -249,6 +263,7 @@ impl MmsgEngine {
         if fds[0].revents != 0 && waker.drain() {
             self.stats.wakes += 1;
         }
+        self.beside_ready = Some(fds[2].revents != 0);
         Ok(fds[1].revents & send != 0)
     }
 }
@@ -257,88 +272,4 @@ impl MmsgEngine {
 fn is_fatal(error: &io::Error) -> bool {
     let fatal = [libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::EINVAL, libc::ENOSYS];
     error.raw_os_error().is_some_and(|errno| fatal.contains(&errno))
-}
-
-impl Posted {
-    fn new(capacity: usize) -> Self {
-        let message = libc::mmsghdr { msg_hdr: sys::blank_header(), msg_len: 0 };
-        let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Self {
-            slots: (0..capacity).map(|_| None).collect(),
-            messages: vec![message; capacity].into(),
-            pieces: vec![piece; capacity].into(),
-            holes: 0,
-            len: 0,
-        }
-    }
-
-    /// Replaces what was handed out: by fresh slots, or, when there are none, by
-    /// the last of those that are left. Then tops up.
-    fn refill(&mut self, pool: &Pool, stats: &mut Stats) {
-        let holes = std::mem::take(&mut self.holes);
-        for at in 0..holes {
-            let fresh = match pool.take() {
-                Some(fresh) => Some(fresh),
-                None if self.len > holes => {
-                    self.len -= 1;
-                    self.slots[self.len].take()
-                }
-                None => None,
-            };
-            let Some(fresh) = fresh else {
-                self.len = at;
-                break;
-            };
-            self.put(at, fresh);
-        }
-        while self.len < self.slots.len() {
-            let Some(fresh) = pool.take() else { break };
-            self.len += 1;
-            self.put(self.len - 1, fresh);
-        }
-        stats.rx_starved += u64::from(self.len == 0);
-    }
-
-    /// Points the message `at` into `buf`.
-    fn put(&mut self, at: usize, mut buf: Buf) {
-        buf.set_window(0, buf.capacity());
-        let base = buf.as_mut_ptr();
-        let (message, piece) = (&mut self.messages[at].msg_hdr, &mut self.pieces[at]);
-        piece.iov_base = base.wrapping_add(rx::PAYLOAD_AT).cast();
-        piece.iov_len = buf.len() - rx::PAYLOAD_AT;
-        message.msg_name = base.wrapping_add(rx::NAME_AT).cast();
-        message.msg_namelen = rx::NAME_LEN;
-        message.msg_iov = piece;
-        message.msg_iovlen = 1;
-        message.msg_control = base.wrapping_add(rx::CONTROL_AT).cast();
-        message.msg_controllen = rx::CONTROL_BYTES as _;
-        self.slots[at] = Some(buf);
-    }
-
-    fn messages(&mut self, limit: usize) -> &mut [libc::mmsghdr] {
-        assert!(self.holes == 0, "a refill comes before a receive");
-        &mut self.messages[..self.len.min(limit)]
-    }
-
-    /// The first `count` slots with what the kernel wrote into them.
-    fn take(&mut self, count: usize) -> impl Iterator<Item = (Buf, Arrival)> {
-        self.holes = count;
-        let filled = self.slots[..count].iter_mut().zip(&self.messages);
-        filled.filter_map(|(slot, message)| {
-            let header = &message.msg_hdr;
-            let arrival = Arrival {
-                name: header.msg_namelen as usize,
-                control: header.msg_controllen,
-                payload: message.msg_len as usize,
-                truncated: header.msg_flags & libc::MSG_TRUNC != 0,
-            };
-            slot.take().map(|buf| (buf, arrival))
-        })
-    }
-}
-
-impl std::fmt::Debug for Posted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Posted({} of {})", self.len - self.holes, self.slots.len())
-    }
 }

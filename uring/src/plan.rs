@@ -154,6 +154,15 @@ impl Plan {
         self.next.clear();
     }
 
+    /// Forgets what a full socket refused, each told to `lose`, and that it is full.
+    pub(crate) fn abandon(&mut self, lose: impl FnMut(&Transmit)) {
+        if self.blocked {
+            self.queue.iter().flatten().for_each(lose);
+            self.clear();
+            self.blocked = false;
+        }
+    }
+
     /// Ends a flush: nothing is left, or what a full socket refused.
     pub(crate) fn end(&mut self, sent: Result<(), Place>, stats: &mut Stats) {
         self.blocked = sent.is_err();

@@ -8,6 +8,8 @@
 //! the other engine leaves it alone. The payload moves nowhere: the datagram is
 //! the slot with its window set to it, and what lies in front is its headroom.
 
+use std::net::IpAddr;
+
 use bufpool::Buf;
 
 use crate::addr;
@@ -66,18 +68,23 @@ impl Arrival {
 #[derive(Debug)]
 pub(crate) struct Intake {
     /// Our address when there is only one: then the kernel does not say it each time.
-    only: Local,
+    only: Option<IpAddr>,
+    /// The socket's number.
+    id: u16,
+    /// Datagrams that the socket lost, as last told.
+    pub(crate) drops: u64,
 }
 
 impl Intake {
-    pub(crate) fn new(socket: &Socket) -> Self {
-        Self { only: Local { ip: socket.only_address(), ifindex: 0 } }
+    /// That of the socket with the number `id`.
+    pub(crate) fn new(socket: &Socket, id: u16) -> Self {
+        Self { only: socket.only_address(), id, drops: socket.drops }
     }
 
     /// The datagram in `buf`; `None`, counted, if it is none.
     #[inline]
     pub(crate) fn accept(
-        &self,
+        &mut self,
         stats: &mut Stats,
         mut buf: Buf,
         arrival: Arrival,
@@ -88,7 +95,7 @@ impl Intake {
         let control = &buf[CONTROL_AT..CONTROL_AT + arrival.control.min(CONTROL_BYTES)];
         let received = cmsg::parse(control);
         if let Some(dropped) = received.dropped {
-            count_drops(&mut stats.rx_kernel_drops, dropped);
+            stats.rx_kernel_drops += count_drops(&mut self.drops, dropped);
         }
         let Some(peer) = peer else {
             stats.rx_nameless += 1;
@@ -104,18 +111,21 @@ impl Intake {
         stats.rx_messages += 1;
         stats.rx_packets += if segment == len { 1 } else { len.div_ceil(segment) as u64 };
         stats.rx_bytes += len as u64;
-        let local = if self.only.ip.is_some() { self.only } else { received.local };
+        let local = match self.only {
+            Some(_) => Local { ip: self.only, ifindex: 0, socket: self.id },
+            None => Local { socket: self.id, ..received.local },
+        };
         Some(Datagram { path: Path { peer, local }, buf, segment })
     }
 }
 
-/// `total` follows the kernel's 32-bit count, which wraps.
-fn count_drops(total: &mut u64, seen: u32) {
+/// `total` follows the kernel's 32-bit count, which wraps; how much it grew.
+fn count_drops(total: &mut u64, seen: u32) -> u64 {
     let [a, b, c, d, ..] = total.to_le_bytes();
     let more = seen.wrapping_sub(u32::from_le_bytes([a, b, c, d]));
-    if more < u32::MAX / 2 {
-        *total += u64::from(more);
-    }
+    let more = if more < u32::MAX / 2 { u64::from(more) } else { 0 };
+    *total += more;
+    more
 }
 
 #[cfg(test)]
@@ -126,7 +136,8 @@ mod tests {
     fn the_drop_count_follows_a_wrapping_counter() {
         let mut total = 0;
         for (seen, want) in [(5, 5), (5, 5), (3, 5), (0x7000_0000, 0x7000_0000)] {
-            count_drops(&mut total, seen);
+            let before = total;
+            assert_eq!(before + count_drops(&mut total, seen), want);
             assert_eq!(total, want);
         }
         count_drops(&mut total, 0xE000_0000);

@@ -81,6 +81,8 @@ pub struct Socket {
     pub(crate) gso: bool,
     /// Mark of what says nothing of it.
     pub(crate) dscp: u8,
+    /// Datagrams that the kernel dropped, as the last engine was told: its count goes on.
+    pub(crate) drops: u64,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -129,6 +131,7 @@ impl Socket {
             gro: false,
             gso: false,
             dscp: 0,
+            drops: 0,
             missing: Vec::new(),
             fd,
         };
@@ -257,6 +260,11 @@ impl Socket {
     /// The handle that wakes whoever waits for this socket.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Whoever waits for this socket is who waits for that of `waker`.
+    pub(crate) fn share_waker(&mut self, waker: &Waker) {
+        self.waker = waker.clone();
     }
 
     pub(crate) fn wake_source(&self) -> &Waker {

@@ -10,6 +10,9 @@
 //!   it has room. What was on its way through the ring when it filled up
 //!   ([`TxMode::Uring`] only) is counted as failed: entries end apart from each other, and one
 //!   sent again would be overtaken by those behind it.
+//! * Side sockets that a turn is to watch are waited for by a poll of their epoll instance that
+//!   ends with its first event and is started again with the next turn, where it ends at once if
+//!   something is still there. (One that goes on would report changes only.)
 //! * Registered buffers serve sends without a copy, for large runs that are passed on from
 //!   their receive slot; `SENDMSG` and `sendmmsg` copy from any memory alike.
 //! * Made and used by one thread.
@@ -36,6 +39,7 @@ use crate::message::{self, Addressing};
 use crate::plan::{Place, Plan, Run};
 use crate::ring;
 use crate::rx::{self, Arrival, Intake};
+use crate::side::Watch;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::waker::Waker;
@@ -57,6 +61,8 @@ pub struct UringEngine {
     rx_batch: usize,
     /// Receives that failed without a datagram in between.
     failures: usize,
+    /// Side sockets had something.
+    beside_ready: bool,
     stats: Stats,
     achieved: Achieved,
     socket: Socket,
@@ -143,7 +149,7 @@ impl UringEngine {
         let mut engine = Self {
             kernel,
             stash: Vec::with_capacity(config.rx_post + config.rx_batch),
-            intake: Intake::new(&socket),
+            intake: Intake::new(&socket, 0),
             plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
             addressing: Addressing::of(&socket),
@@ -152,6 +158,7 @@ impl UringEngine {
             rx_post: config.rx_post,
             rx_batch: config.rx_batch,
             failures: 0,
+            beside_ready: false,
             stats: Stats::default(),
             achieved,
             socket,
@@ -260,6 +267,21 @@ impl UringEngine {
         }
     }
 
+    /// What a turn waits for beside its own socket from now on.
+    pub fn watch(&mut self, beside: Option<Watch>) {
+        self.kernel.beside = beside;
+    }
+
+    /// Whether something was beside when the last turn ended. A turn always looks.
+    pub fn watched(&mut self) -> Option<bool> {
+        Some(std::mem::take(&mut self.beside_ready))
+    }
+
+    /// What side sockets receive into and count in.
+    pub fn pool_and_stats(&mut self) -> (&Pool, &mut Stats) {
+        (&self.pool, &mut self.stats)
+    }
+
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -287,8 +309,9 @@ impl UringEngine {
 
     /// Closes the ring and gives back what another engine needs.
     pub fn into_remains(self) -> Remains {
-        let Self { kernel, stash, mut plan, socket, pool, mut stats, .. } = self;
+        let Self { kernel, stash, mut plan, mut socket, pool, mut stats, intake, .. } = self;
         kernel.close(&mut stats);
+        socket.drops = intake.drops;
         Remains { socket, pool, stats, received: stash, queued: plan.drain().collect() }
     }
 
@@ -399,6 +422,10 @@ impl UringEngine {
                 }
                 Some(Event::Woken) => {
                     self.stats.wakes += u64::from(self.socket.wake_source().drain());
+                    others += 1;
+                }
+                Some(Event::Beside) => {
+                    self.beside_ready = true;
                     others += 1;
                 }
                 Some(Event::Room) => {

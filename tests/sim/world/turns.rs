@@ -173,8 +173,10 @@ impl World {
 
     pub(super) fn send_to_router(&mut self, from: SocketAddr, link: &Link, bytes: &[u8]) {
         let ip = Some(self.facts.addr_for(&from).ip());
-        let path =
-            Path { peer: from, local: Local { ip, ifindex: 2 + u32::from(from.port() % 2) } };
+        let path = Path {
+            peer: from,
+            local: Local { ip, ifindex: 2 + u32::from(from.port() % 2), socket: 0 },
+        };
         let arrival = |bytes| Event::ToRouter(path, bytes);
         carry(&mut self.agenda, &mut self.dice, self.now, link, bytes, arrival);
     }
