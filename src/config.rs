@@ -120,6 +120,12 @@ pub enum Error {
         /// With so many shards.
         shards: u16,
     },
+    /// An alternate port that is none.
+    #[error("udp/alt_port = {port}: that is the port of udp/listen; another one, or 0 for none")]
+    SamePort {
+        /// Both.
+        port: u16,
+    },
     /// A setting.
     #[error(transparent)]
     Setting(#[from] tuning::Error),
@@ -144,7 +150,11 @@ pub fn load(request: &Request, surroundings: &Surroundings) -> Result<Config, Ve
         None => places::identity(surroundings, &directory),
     };
     let placement = shards::placement(&values, &surroundings.cpus);
-    shards::check(&values, &placement).map_err(|error| vec![error])?;
+    let checks = [shards::check(&values, &placement), port::check(&values)];
+    let wrong: Vec<Error> = checks.into_iter().filter_map(Result::err).collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     Ok(Config { values, directory, identity, placement })
 }
 
@@ -166,6 +176,11 @@ impl Config {
         port::socket(&self.values)
     }
 
+    /// The configuration of the sockets of the alternate port, if there is to be one.
+    pub fn alternate(&self) -> Option<SocketConfig> {
+        port::alternate(&self.values)
+    }
+
     /// The configuration of a shard's engine.
     pub fn port(&self) -> PortConfig {
         port::port(&self.values)
@@ -182,6 +197,7 @@ impl Config {
             reflect: self.values.flag(Name::ReflectEnabled),
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),
+            alternate_port: 0,
             plaintext_bytes_max: self.values.size(Name::PmtuCeiling) - WG_OVERHEAD,
             allow_private: self.values.flag(Name::RelayAllowPrivate),
             ..router::Config::default()
@@ -281,6 +297,7 @@ mod tests {
                     continue;
                 };
                 let _ = (config.settings(), config.socket(), config.port(), config.router());
+                let _ = config.alternate();
                 let _ = (config.store(), config.keeping());
                 tried += 1;
             }
@@ -296,7 +313,7 @@ mod tests {
             let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1));
             let here = Surroundings { variables: Vec::new(), user: 0, cpus: Vec::new() };
             let store = (config.store(), config.keeping(), config.store_place(&here, &identity));
-            let port = (config.socket(), config.port());
+            let port = (config.socket(), config.alternate(), config.port());
             format!("{settings:?} {shards:?} {port:?} {router:?} {store:?}")
         };
         let default = shape(&with(vec![]).unwrap());
@@ -316,9 +333,9 @@ mod tests {
     #[test]
     fn reserved_attributes_and_public_admin_are_warned_about() {
         assert!(with(vec![]).unwrap().warnings().is_empty());
-        let warnings = with(vec!["udp/alt_port=1".into(), "admin/listen=[::]:1".into()]);
+        let warnings = with(vec!["reflect/stun=1".into(), "admin/listen=[::]:1".into()]);
         let warnings = warnings.unwrap().warnings();
-        assert_eq!(warnings[0], "udp/alt_port (--set) has no effect in this version");
+        assert_eq!(warnings[0], "reflect/stun (--set) has no effect in this version");
         assert!(warnings[1].starts_with("admin/listen = [::]:1 serves metrics in the clear"));
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Banner {
     /// The key file was written just now.
     pub(super) key_is_new: bool,
     pub(super) listen: SocketAddr,
+    /// The alternate port.
+    pub(super) alternate: Option<SocketAddr>,
     /// `overlay/role`.
     pub(super) role: &'static str,
     pub(super) achieved: Achieved,
@@ -44,6 +46,7 @@ impl Banner {
         line("WireGuard key", output::base64(&self.identity.wg_key().0));
         line("identity", self.key_line());
         line("listen", self.listen.to_string());
+        line("alternate", self.alternate_line());
         line("role", self.role.to_owned());
         line("engine", self.achieved.to_string());
         for missing in &self.achieved.missing {
@@ -100,6 +103,13 @@ impl Banner {
         match &self.store {
             Some(store) => store.display().to_string(),
             None => "off: records are in memory alone".into(),
+        }
+    }
+
+    fn alternate_line(&self) -> String {
+        match self.alternate {
+            Some(alternate) => alternate.to_string(),
+            None => "off (udp/alt_port)".into(),
         }
     }
 

@@ -5,14 +5,13 @@
 //! identity is written; whatever fails on the way undoes what came before.
 
 mod keeping;
+mod ports;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -23,15 +22,14 @@ use crate::config::{Config, Surroundings, key, places};
 use crate::counters::CountersView;
 use crate::counters::text::BuildInfo;
 use crate::identity::Identity;
-use crate::partition;
-use crate::port::{BufferSize, Group, Socket, Steering};
+use crate::port::{BufferSize, Group, Steering};
 use crate::shard::{self, Shards, StartError};
-use crate::time::Moment;
 
 use super::banner::Banner;
 use super::signals::{Signal, Signals};
 use super::watch::{News, Watch};
 use super::{Exit, Failure, keygen, link, logging, output, settings};
+use ports::Ports;
 
 /// Serve peers until SIGINT or SIGTERM
 #[derive(Clone, Debug, clap::Args)]
@@ -105,7 +103,10 @@ fn start(
     // The link is checked first of all: a wrong --host needs no port.
     link::advertise(&who.identity, config.settings().listen, args.host.as_deref())?;
     let listener = config.settings().admin.map(bind_admin).transpose()?;
-    let Group { sockets, steering } = bind(config)?;
+    let ports = Ports::bind(config)?;
+    let alternate = ports.alternate();
+    let Group { sockets, steering } = &ports.main;
+    let steering = *steering;
     let local = sockets[0].local_addr();
     let buffers = [sockets[0].receive_buffer(), sockets[0].send_buffer()];
     let directory =
@@ -115,8 +116,8 @@ fn start(
     let keeping = keeping::open(config, surroundings, &who.identity)?;
     let keeping::Keeping { store, warning, made } = keeping;
     let kept = store.as_ref().map(|store| store.directory.path().to_owned());
-    let shards = start_shards(config, sockets, who, &directory, store)?;
-    let facts = Facts { who, local, steering, buffers, listener, kept, warning };
+    let shards = start_shards(config, ports, who, &directory, store)?;
+    let facts = Facts { who, local, alternate, steering, buffers, listener, kept, warning };
     match settle(args, config, facts, &shards, &directory) {
         Ok(Settled { banner, views, stopping, admin }) => {
             made.keep();
@@ -136,6 +137,7 @@ fn start(
 struct Facts<'a> {
     who: &'a Who,
     local: SocketAddr,
+    alternate: Option<SocketAddr>,
     steering: Steering,
     buffers: [BufferSize; 2],
     listener: Option<TcpListener>,
@@ -162,7 +164,7 @@ fn settle(
     shards: &Shards,
     directory: &RuntimeDir,
 ) -> Result<Settled, Failure> {
-    let Facts { who, local, steering, buffers, listener, kept, warning } = facts;
+    let Facts { who, local, alternate, steering, buffers, listener, kept, warning } = facts;
     if who.new {
         // Only the default place may need its directory made.
         let directories = args.settings.identity.is_none();
@@ -175,6 +177,7 @@ fn settle(
         key_file: config.identity.clone(),
         key_is_new: who.new,
         listen: local,
+        alternate,
         role: config.router().role.label(),
         achieved: shards.achieved().clone(),
         steering,
@@ -207,35 +210,9 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// How long a router that has just ended may keep its port: the kernel takes a ring apart, and
-/// lets go of the socket in it, some time after the process is gone.
-const PREDECESSOR: Duration = Duration::from_millis(500);
-
-fn bind(config: &Config) -> Result<Group, Failure> {
-    let socket = config.socket();
-    let shards = config.placement.count.into();
-    let bits = partition::bits(config.placement.count);
-    let clock = Clock::start();
-    let bound = loop {
-        match Socket::bind_group(&socket, shards, bits, config.steering()) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && clock.moment().since(Moment::START) < PREDECESSOR =>
-            {
-                thread::park_timeout(PREDECESSOR / 50);
-            }
-            bound => break bound,
-        }
-    };
-    bound.map_err(|error| {
-        let failure = Failure::io(format_args!("udp/listen = {}", socket.listen), &error);
-        failure.hint("another address or port can be set: --set udp/listen=[::]:PORT")
-    })
-}
-
 fn start_shards(
     config: &Config,
-    sockets: Vec<Socket>,
+    ports: Ports,
     who: &Who,
     directory: &RuntimeDir,
     store: Option<shard::StoreConfig>,
@@ -249,7 +226,8 @@ fn start_shards(
         router.records.keeping = config.keeping();
     }
     let shards = shard::Config {
-        sockets,
+        sockets: ports.main.sockets,
+        alternates: ports.alternates,
         cpus: config.placement.cpus.clone(),
         port: config.port(),
         router,
@@ -287,6 +265,7 @@ fn describe(config: &Config, banner: &Banner) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "listen": banner.listen.to_string(),
+        "alternate": banner.alternate.map(|alternate| alternate.to_string()),
         "role": banner.role,
         "peer_id": banner.identity.peer_id().to_string(),
         "wireguard_key": output::base64(&banner.identity.wg_key().0),

@@ -19,6 +19,7 @@ pub(super) fn text(document: &Value) -> String {
         ("process", "pid"),
         ("role", "role"),
         ("listen", "listen"),
+        ("alternate", "alternate"),
         ("admin", "admin"),
         ("link", "link"),
         ("store", "store"),
@@ -159,13 +160,13 @@ mod tests {
         counters.drop(Drop::BadMac1);
         counters.load_permille(123);
         let description = json!({
-            "program": "molia-router", "version": "0.1.0", "pid": 42, "role": "boot", "listen": "[::]:7743",
+            "program": "molia-router", "version": "0.1.0", "pid": 42, "role": "boot", "listen": "[::]:7743", "alternate": "[::]:7744",
             "admin": null, "link": "molia://x",
         });
         let at = now.unix_ms + 90_000;
         let text = text(&report::document(&description, &[counters.snapshot()], at));
         let start = "molia-router 0.1.0: NOT READY: shard 0 has not turned for 90 s\n\
-                     process     42\nrole        boot\nlisten      [::]:7743\nadmin       -\nlink        molia://x\nstore       -\n\
+                     process     42\nrole        boot\nlisten      [::]:7743\nalternate   [::]:7744\nadmin       -\nlink        molia://x\nstore       -\n\
                      shard 0     up 1 min 30 s, load 12.3 %, last turn 90000 ms ago\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nsessions    2 of 65536\n"), "{text}");

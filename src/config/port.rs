@@ -1,8 +1,11 @@
 //! The configuration of the socket and of the engine behind it.
 
+use std::net::SocketAddr;
+
 use bufpool::Hugepages;
 use tuning::{Name, Values};
 
+use super::Error;
 use super::settings::{narrow, unlisted};
 use crate::port::{EngineChoice, EngineConfig, SocketConfig, TxMode};
 use crate::shard::PortConfig;
@@ -17,6 +20,23 @@ pub(super) fn socket(values: &Values) -> SocketConfig {
         // Control is what a router sends most.
         dscp: narrow(values, Name::UdpDscpControl),
     }
+}
+
+/// The alternate port, none if it is 0: at the address of the main one, and left to the kernel where
+/// that is.
+pub(super) fn alternate(values: &Values) -> Option<SocketConfig> {
+    let main = socket(values);
+    let port: u16 = narrow(values, Name::UdpAltPort);
+    let port = if main.listen.port() == 0 { 0 } else { port };
+    let listen = SocketAddr::new(main.listen.ip(), port);
+    (values.number(Name::UdpAltPort) > 0).then_some(SocketConfig { listen, ..main })
+}
+
+/// Whether the two ports are two.
+pub(super) fn check(values: &Values) -> Result<(), Error> {
+    let port = socket(values).listen.port();
+    let same = alternate(values).filter(|alternate| port > 0 && alternate.listen.port() == port);
+    same.map_or(Ok(()), |_| Err(Error::SamePort { port }))
 }
 
 pub(super) fn port(values: &Values) -> PortConfig {
@@ -70,6 +90,27 @@ fn hugepages(word: &str) -> Hugepages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tuning::Layers;
+
+    fn ports(sets: &[&str]) -> Result<Option<String>, String> {
+        let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+        let values = Values::load(&Layers { sets: &sets, ..Layers::default() }).unwrap();
+        check(&values).map_err(|error| error.to_string())?;
+        Ok(alternate(&values).map(|socket| socket.listen.to_string()))
+    }
+
+    #[test]
+    fn the_alternate_port_is_another_one_at_the_same_address() {
+        assert_eq!(ports(&[]), Ok(Some("[::]:7744".into())));
+        let sets = ["udp/listen=192.0.2.1:9", "udp/alt_port=10"];
+        assert_eq!(ports(&sets), Ok(Some("192.0.2.1:10".into())));
+        assert_eq!(ports(&["udp/alt_port=0"]), Ok(None));
+        assert_eq!(ports(&["udp/listen=[::]:0"]), Ok(Some("[::]:0".into())));
+        assert_eq!(ports(&["udp/listen=[::]:0", "udp/alt_port=0"]), Ok(None));
+        let same =
+            "udp/alt_port = 7744: that is the port of udp/listen; another one, or 0 for none";
+        assert_eq!(ports(&["udp/listen=[::]:7744"]), Err(same.into()));
+    }
 
     #[test]
     fn the_defaults_ask_for_everything() {

@@ -146,3 +146,117 @@ fn a_port_is_as_good_after_the_change() {
     }
     assert_eq!(port.stats().rx_packets, 1000);
 }
+
+fn open_side(port: &mut AnyPort, id: u16) -> SocketAddr {
+    let socket = Socket::bind(&SocketConfig::new("127.0.0.1:0".parse().unwrap())).unwrap();
+    let local = socket.local_addr();
+    port.open_side(id, socket).unwrap();
+    local
+}
+
+/// What goes in by a socket comes out by it, whatever becomes of the engine.
+#[test]
+fn further_sockets_survive_a_change_of_engine() {
+    let mut port = open(EngineChoice::Auto, TxMode::Auto).unwrap();
+    let (peer, small) = (peer(), pool(2048, 64));
+    let mut doors = vec![(MAIN, port.socket().local_addr())];
+    let talk = |port: &mut AnyPort, doors: &[(u16, SocketAddr)]| {
+        for &(id, to) in doors {
+            peer.send_to(&id.to_le_bytes(), to).unwrap();
+            let mut came = Vec::new();
+            port.turn(WAIT, &mut came).unwrap();
+            assert_eq!((came[0].path.local.socket, &came[0].buf[..]), (id, &id.to_le_bytes()[..]));
+            let buf = came.remove(0).buf;
+            let path = Path { peer: peer.local_addr().unwrap(), ..path_by(id) };
+            port.send(Transmit { path, segment: buf.len(), buf, dscp: 0 });
+            port.flush();
+            let mut bytes = [0; 8];
+            assert_eq!(peer.recv_from(&mut bytes).unwrap(), (2, to));
+        }
+    };
+    talk(&mut port, &doors);
+    for id in [ALTERNATE, 2, 4000] {
+        doors.push((id, open_side(&mut port, id)));
+        talk(&mut port, &doors);
+    }
+    // What waits and what is queued when the ring breaks is there afterwards.
+    peer.send_to(b"waits", doors[2].1).unwrap();
+    let to = peer.local_addr().unwrap();
+    let path = Path { peer: to, ..path_by(2) };
+    port.send(Transmit { path, ..transmit(&small, to, b"queued") });
+    port.break_ring().unwrap();
+    let mut came = Vec::new();
+    while came.is_empty() {
+        port.turn(WAIT, &mut came).unwrap();
+    }
+    assert_eq!((came[0].path.local.socket, &came[0].buf[..]), (2, &b"waits"[..]));
+    assert_eq!(port.achieved().engine, Engine::Mmsg);
+    drop(came);
+    let mut bytes = [0; 8];
+    assert_eq!(peer.recv_from(&mut bytes).unwrap(), (6, doors[2].1));
+    for _ in 0..5 {
+        talk(&mut port, &doors);
+    }
+    assert_eq!(port.close_side(2).unwrap().local_addr(), doors[2].1);
+    assert!(port.close_side(2).is_none() && port.side(2).is_none() && port.side(4000).is_some());
+    doors.remove(2);
+    talk(&mut port, &doors);
+    let stats = port.stats();
+    assert_eq!((stats.tx_errors.total(), stats.rx_errors.total(), small.free()), (0, 0, 64));
+}
+
+/// A path by the socket `id` that still lacks its other end.
+fn path_by(id: u16) -> Path {
+    let local = Local { socket: id, ..Local::default() };
+    Path { peer: "0.0.0.0:0".parse().unwrap(), local }
+}
+
+#[test]
+fn without_its_socket_a_transmit_is_lost_and_counted() {
+    let mut port = open(EngineChoice::Auto, TxMode::Auto).unwrap();
+    let (peer, small) = (peer(), pool(2048, 4));
+    let lost = |port: &mut AnyPort| {
+        let to = peer.local_addr().unwrap();
+        let path = Path { peer: to, ..path_by(7) };
+        port.send(Transmit { path, ..transmit(&small, to, b"x") });
+        port.flush();
+        port.stats().tx_errors.count(ErrorKind::NoAddress)
+    };
+    assert_eq!(lost(&mut port), 1);
+    open_side(&mut port, 7);
+    assert_eq!(lost(&mut port), 1, "there it is");
+    port.close_side(7);
+    assert_eq!((lost(&mut port), small.free()), (2, 4));
+}
+
+/// The plain engine does not wait while its own socket is busy; the others are heard all the same.
+#[test]
+fn a_busy_main_socket_does_not_keep_others_out() {
+    for choice in [EngineChoice::Mmsg, EngineChoice::Auto] {
+        let mut port = open(choice, TxMode::Auto).unwrap();
+        let peer = peer();
+        let (main, side) = (port.socket().local_addr(), open_side(&mut port, ALTERNATE));
+        for round in 0..20 {
+            peer.send_to(b"aside", side).unwrap();
+            let mut heard = 0;
+            for turn in 0.. {
+                peer.send_to(b"main", main).unwrap();
+                let mut came = Vec::new();
+                port.turn(WAIT, &mut came).unwrap();
+                heard += came.iter().filter(|one| one.path.local.socket == ALTERNATE).count();
+                if heard > 0 {
+                    break;
+                }
+                assert!(turn < 10, "not heard in round {round}");
+            }
+        }
+        // One question in some turns is all that they cost.
+        let before = port.stats().syscalls;
+        for _ in 0..80 {
+            peer.send_to(b"main", main).unwrap();
+            port.turn(WAIT, &mut Vec::new()).unwrap();
+        }
+        let calls = port.stats().syscalls - before;
+        assert!(calls <= 80 + 80 / 8 + 1, "{choice:?}: {calls} system calls in 80 turns");
+    }
+}

@@ -31,6 +31,8 @@ pub struct Config {
     pub plaintext_bytes_max: usize,
     /// Code point that control is sent with, 0 to 63 (`udp/dscp_control`).
     pub dscp_control: u8,
+    /// The alternate port (`udp/alt_port`), 0 if there is none; filled in with the one that is bound.
+    pub alternate_port: u16,
     /// Addresses of this host, which nobody is introduced at and nothing is relayed to.
     pub own: Arc<[IpAddr]>,
     /// Whether peers may be told of private, loopback and benchmark addresses, and have data
@@ -79,6 +81,7 @@ impl Default for Config {
             reflect: true,
             plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
             dscp_control: EXPEDITED_FORWARDING,
+            alternate_port: 0,
             own: Arc::from([]),
             allow_private: false,
         }

@@ -1,7 +1,7 @@
 //! The lives of a shard on its thread: made, run, and made again when one ends by a panic.
 //!
-//! What must outlive a life is in the [`Seat`]: the socket with its place in the group and what
-//! waits in it, the mailbox with what other shards sent, the counter file. Everything else is
+//! What must outlive a life is in the [`Seat`]: the sockets with their places in their groups and what
+//! waits in them, the mailbox with what other shards sent, the counter file. Everything else is
 //! lost with a panic: peers shake hands anew by themselves, and the other shards, which never
 //! notice but by the mail, say again what they have for this one.
 
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::identity::Identity;
 use crate::limits;
-use crate::port::{Achieved, AnyPort, Port, Socket};
+use crate::port::{ALTERNATE, Achieved, AnyPort, Port, Socket};
 use crate::router::{self, Mail, Router};
 use crate::time::{Moment, Now};
 use crate::tunnel::Secrets;
@@ -49,6 +49,8 @@ pub(super) struct Seat {
     /// CPU to pin the thread to.
     pub(super) cpu: Option<usize>,
     pub(super) socket: Socket,
+    /// That of the alternate port.
+    pub(super) alternate: Option<Socket>,
     pub(super) mailbox: Mailbox<Mail>,
     pub(super) port: PortConfig,
     pub(super) router: router::Config,
@@ -174,8 +176,12 @@ fn build(seat: &mut Seat, counters: Counters, restarts: u64) -> Result<Shard<'_>
     let packets = pool(limits::SLOT_BYTES, seat.router.slots(), limits::SLOT_HEADROOM)?;
     let receive = pool(limits::RX_SLOT_BYTES, seat.port.receive_slots, 0)?;
     let socket = seat.socket.try_clone().map_err(StartError::Socket)?;
-    let port = AnyPort::open(seat.port.engine, socket, seat.port.sizes, receive)
+    let mut port = AnyPort::open(seat.port.engine, socket, seat.port.sizes, receive)
         .map_err(StartError::Engine)?;
+    if let Some(alternate) = &seat.alternate {
+        let opened = alternate.try_clone().and_then(|socket| port.open_side(ALTERNATE, socket));
+        opened.map_err(StartError::Socket)?;
+    }
     let mut secrets = Secrets { cookies: seat.cookie_secret, seed: [0; 32] };
     getrandom::getrandom(&mut secrets.seed)
         .map_err(|error| StartError::Thread(io::Error::other(error.to_string())))?;

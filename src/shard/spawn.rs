@@ -41,11 +41,13 @@ pub struct PortConfig {
 pub struct Config {
     /// Where datagrams come and go: one socket for each shard, in the order of their numbers.
     pub sockets: Vec<Socket>,
+    /// Those of the alternate port in the same order; empty if there is none.
+    pub alternates: Vec<Socket>,
     /// CPUs to pin the shards' threads to, in order; the scheduler chooses for those without.
     pub cpus: Vec<usize>,
     /// Engine, offloads and receive slots of each.
     pub port: PortConfig,
-    /// The router's settings; which shard of how many is filled in.
+    /// The router's settings; which shard of how many, and the alternate port, are filled in.
     pub router: router::Config,
     /// Time after which a turn sends what it has and leaves the rest to the next one.
     pub turn_budget: Duration,
@@ -70,7 +72,7 @@ pub enum StartError {
     Tables(usize),
     /// The counter file could not be made.
     Counters(PathBuf, io::Error),
-    /// A handle of the socket could not be had.
+    /// A handle of a socket could not be had.
     Socket(io::Error),
     /// The system gave no thread.
     Thread(io::Error),
@@ -234,14 +236,17 @@ pub fn spawn(config: Config) -> Result<Shards, StartError> {
 /// What one of them lacked; nothing is left behind.
 ///
 /// # Panics
-/// If there is no socket, or more than there can be shards.
+/// If there is no socket, or more than there can be shards, or an alternate one for some only.
 pub fn spawn_prepared(
     config: Config,
     prepare: impl Fn(Now, &mut Router<WireGuard>) + Send + Sync + 'static,
 ) -> Result<Shards, StartError> {
     let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, .. } =
         config;
-    let Config { store, counters, .. } = config;
+    let Config { store, counters, alternates, .. } = config;
+    let alike = alternates.is_empty() || alternates.len() == sockets.len();
+    assert!(alike, "the alternate port has a socket for every shard");
+    router.alternate_port = alternates.first().map_or(0, |socket| socket.local_addr().port());
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
     let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();
@@ -250,12 +255,14 @@ pub fn spawn_prepared(
     let local_addr = sockets[0].local_addr();
     let mut shards = Shards { handles: Vec::with_capacity(sockets.len()), local_addr };
     let (mut cpus, mut counters) = (cpus.into_iter(), counters.into_iter());
+    let mut alternates = alternates.into_iter();
     for ((shard, socket), mailbox) in (0..).zip(sockets).zip(mailboxes) {
         router.tunnel.shard = shard;
         let seat = Seat {
             shard,
             cpu: cpus.next(),
             socket,
+            alternate: alternates.next(),
             mailbox,
             port,
             router: router.clone(),

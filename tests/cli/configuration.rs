@@ -74,6 +74,17 @@ fn json_carries_every_error() {
 }
 
 #[test]
+fn an_alternate_port_that_is_none_is_an_error_to_check_and_run() {
+    let place = Place::new("same-port");
+    for command in ["check", "run"] {
+        let outcome = place.configured(command, &["--set", "udp/listen=127.0.0.1:7744"]);
+        let why = "udp/alt_port = 7744: that is the port of udp/listen; another one, or 0 for none";
+        outcome.fails(78, why);
+    }
+    place.configured("check", &["--set", "udp/alt_port=0"]).ok();
+}
+
+#[test]
 fn legal_and_doubtful_settings_are_warned_about() {
     let place = Place::new("warn");
     let sets = ["--set", "admin/listen=0.0.0.0:9743", "--set", "reflect/stun=1", "--json"];

@@ -185,9 +185,15 @@ fn a_router_that_ended_makes_way_for_the_next_one_at_once() {
     let mut router = Router::start(&place, &[]);
     for round in 0..6 {
         let listen = format!("udp/listen={}", router.line("listen"));
+        let alternate = router.line("alternate").rsplit(':').next().unwrap();
+        let alternate = format!("udp/alt_port={alternate}");
         router.signal(if round % 2 == 0 { "-TERM" } else { "-KILL" });
         router.end();
-        router = Router::start(&place, &["--set", &listen]);
+        router = Router::start(&place, &["--set", &listen, "--set", &alternate]);
+        assert_eq!(
+            format!("udp/alt_port={}", router.line("alternate").replace("127.0.0.1:", "")),
+            alternate
+        );
     }
 }
 
@@ -252,6 +258,18 @@ fn a_port_in_use_is_named_and_nothing_is_written() {
         &format!(
             "udp/listen = 127.0.0.1:{port}: Address already in use (os error 98) \
              (another address or port can be set: --set udp/listen=[::]:PORT)"
+        ),
+    );
+    assert!(place.files().is_empty(), "{:?}", place.files());
+    // The same for the alternate port, where the main one is free.
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (listen, alternate) = (format!("udp/listen={free}"), format!("udp/alt_port={port}"));
+    let ports = ["--set", &listen, "--set", &alternate, "--set", "admin/listen=off"];
+    failing(&place, &ports).fails(
+        69,
+        &format!(
+            "udp/alt_port = {port}: Address already in use (os error 98) \
+             (another port can be set, or 0 for none: --set udp/alt_port=PORT)"
         ),
     );
     assert!(place.files().is_empty(), "{:?}", place.files());

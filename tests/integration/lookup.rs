@@ -104,6 +104,7 @@ fn start(identity: Arc<Identity>, socket: Socket, others: Vec<Contact>) -> Shard
     let config = shard::Config {
         store: None,
         sockets: vec![socket],
+        alternates: Vec::new(),
         cpus: Vec::new(),
         port: PortConfig { engine, receive_slots: 64, ..PortConfig::default() },
         router,

@@ -1,6 +1,7 @@
 //! Real shards, real sockets, real WireGuard: everything once per engine.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alternate;
 mod chaos;
 mod fallback;
 mod fleet;

@@ -62,6 +62,8 @@ pub(crate) struct Shape {
 pub(crate) struct Server {
     shards: Shards,
     pub(crate) link: Link,
+    /// The same router at its alternate port.
+    pub(crate) alternate: Link,
     pub(crate) shape: Shape,
     pub(crate) partition: Partition,
     counters: Counters,
@@ -129,9 +131,12 @@ impl Server {
         let (peer, key) = (identity.peer_id(), identity.wg_key());
         let partition = Partition::new(shape.shards, identity.home_seed(), &peer);
         let counters = Counters::new();
+        let alternates = bind(&shape);
+        let alternate = alternates[0].local_addr().port();
         let shards = shard::spawn(shard::Config {
             store,
             sockets: bind(&shape),
+            alternates,
             cpus: Vec::new(),
             port: PortConfig { engine: shape.engine, receive_slots: 64, ..PortConfig::default() },
             router,
@@ -146,7 +151,8 @@ impl Server {
         }
         let address = shards.local_addr();
         let link = Link { peer, host: Host::Ip(address.ip()), port: address.port(), key };
-        Ok(Self { shards, link, shape, partition, counters })
+        let alternate = Link { port: alternate, ..link.clone() };
+        Ok(Self { shards, link, alternate, shape, partition, counters })
     }
 
     /// The engine and what it lacks.

@@ -99,8 +99,8 @@ attributes! {
 
     UdpListen "udp/listen" Kind::Address { off: false }, "[::]:7743", Restart,
         "Address to serve; the IPv6 address :: serves IPv4 as well.";
-    UdpAltPort "udp/alt_port" number(0, 65_535), "7744", Reserved,
-        "Second port, for NAT behaviour tests; 0 is none.";
+    UdpAltPort "udp/alt_port" number(0, 65_535), "7744", Restart,
+        "Alternate port, for NAT behaviour tests; 0 is none. Any free one if that of udp/listen is 0.";
     UdpRcvbuf "udp/rcvbuf_bytes" bytes(4096, 1 << 30), "8M", Live,
         "Receive buffer of the socket; net.core.rmem_max may cut it.";
     UdpSndbuf "udp/sndbuf_bytes" bytes(4096, 1 << 30), "4M", Live,

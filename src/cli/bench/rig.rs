@@ -129,6 +129,7 @@ impl Server {
         let config = shard::Config {
             store,
             sockets,
+            alternates: Vec::new(),
             cpus,
             port,
             router,

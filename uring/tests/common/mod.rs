@@ -9,7 +9,7 @@ use std::time::Duration;
 use bufpool::{Buf, Hugepages, Pool, PoolConfig};
 use uring::{
     Achieved, Datagram, EngineConfig, MmsgEngine, Path, Socket, SocketConfig, Stats, Transmit,
-    TxMode, UringEngine, Waker,
+    TxMode, UringEngine, Waker, Watch,
 };
 
 /// Every engine under test.
@@ -31,6 +31,9 @@ pub(crate) trait Face {
     fn waker(&self) -> Waker;
     fn socket(&self) -> &Socket;
     fn pool(&self) -> &Pool;
+    fn watch(&mut self, beside: Option<Watch>);
+    fn watched(&mut self) -> Option<bool>;
+    fn pool_and_stats(&mut self) -> (&Pool, &mut Stats);
 }
 
 macro_rules! face {
@@ -62,6 +65,15 @@ macro_rules! face {
             }
             fn pool(&self) -> &Pool {
                 self.pool()
+            }
+            fn watch(&mut self, beside: Option<Watch>) {
+                self.watch(beside);
+            }
+            fn watched(&mut self) -> Option<bool> {
+                self.watched()
+            }
+            fn pool_and_stats(&mut self) -> (&Pool, &mut Stats) {
+                self.pool_and_stats()
             }
         }
     };

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use bufpool::Pool;
-use uring::{EngineConfig, ErrorKind, Path, SocketConfig, TX_RESERVE, Transmit};
+use uring::{
+    EngineConfig, ErrorKind, Path, SideSockets, Socket, SocketConfig, TX_RESERVE, Transmit,
+};
 
 use crate::common::*;
 
@@ -206,6 +208,38 @@ fn who_keeps_to_the_room_loses_nothing(kind: Kind, gso: bool) {
     assert!(kind == Kind::UringTx || stats.tx_errors.total() == 0, "{stats:?}");
     drop(engine);
     assert_eq!(slots.free(), slots.slots());
+}
+
+/// What is sent by side sockets has no place to wait: it is dropped and counted, and later ones leave.
+#[test]
+fn a_full_side_socket_drops() {
+    apart(|| {
+        let peers = some!(narrow_link("64kbit", 1));
+        let (peer, small) = (&peers[0], pool(2048, 400));
+        let mut engine = some!(engine(Kind::Mmsg, true));
+        let mut sides = SideSockets::new(&EngineConfig::default(), 2048, engine.waker()).unwrap();
+        let listen = SocketConfig::new(addr(&format!("{HERE}:0")));
+        let socket = SocketConfig { sndbuf_bytes: 20_000, gso: false, ..listen };
+        sides.open(1, Socket::bind(&socket).unwrap()).unwrap();
+        let mut path = path(peer.local_addr().unwrap());
+        path.local.socket = 1;
+        let stats = engine.pool_and_stats().1;
+        for n in 0..300u16 {
+            sides.send(single(&small, path, &[n.to_le_bytes()[0]; 1000]), stats);
+        }
+        sides.flush(stats);
+        assert_eq!(small.free(), small.slots());
+        let (sent, full) = (stats.tx_packets, stats.tx_errors.count(ErrorKind::Full));
+        assert_eq!((sent + full, stats.tx_errors.total()), (300, full));
+        assert!(sent > 0 && full > 0, "{stats:?}");
+        let mut bytes = [0; 2048];
+        for _ in 0..sent {
+            assert_eq!(peer.recv(&mut bytes).unwrap(), 1000);
+        }
+        sides.send(single(&small, path, b"again"), stats);
+        sides.flush(stats);
+        assert_eq!(peer.recv(&mut bytes).unwrap(), 5);
+    });
 }
 
 macro_rules! for_every_engine {
