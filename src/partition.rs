@@ -3,6 +3,7 @@
 //!
 //! * A **session** belongs to the shard that the top bits of its receiver indices name.
 //! * A **peer's home**, the shard that holds its session, follows from its WireGuard key.
+//! * What is **between two peers**, a relay channel, belongs to a shard that follows from both ids.
 //! * A **key of the overlay** (a peer id, a record's key) is owned by the shard that its prefix
 //!   bucket falls to: `bucket = top 8 bits of (our id XOR key)`, `shard = bucket * S / 256`.
 //!   Neighbours in the XOR space have one owner, for any number of shards.
@@ -91,6 +92,13 @@ impl Partition {
     #[inline]
     pub fn home(&self, key: &WgKey) -> u16 {
         share(self.homes.hash(key) >> 32, u32::BITS, self.shards)
+    }
+
+    /// The shard that holds what is between two peers, whichever is named first.
+    #[inline]
+    pub fn between(&self, a: &PeerId, b: &PeerId) -> u16 {
+        let pair = if a < b { (a, b) } else { (b, a) };
+        share(self.homes.hash(&pair) >> 32, u32::BITS, self.shards)
     }
 
     /// The shard that owns a key of the overlay.
@@ -195,6 +203,9 @@ mod tests {
         fn every_key_has_a_home_and_an_owner(key in any::<[u8; 32]>(), shards in 1..=SHARDS_MAX) {
             let partition = partition(shards);
             prop_assert!(partition.home(&WgKey(key)) < shards && partition.owner(&key) < shards);
+            let (a, b) = (PeerId(key), PeerId([7; 32]));
+            prop_assert!(partition.between(&a, &b) < shards);
+            prop_assert_eq!(partition.between(&a, &b), partition.between(&b, &a));
         }
     }
 }

@@ -1,0 +1,303 @@
+//! RELAY_ALLOC: from the request to both legs.
+//!
+//! A channel belongs to a shard that follows from its pair of peers. A request is checked where
+//! its session lives and then goes, as a letter, from desk to desk: the owners of both ids, who know
+//! how long a peer has been around and where its session is; the other peer's home, which knows
+//! where that is; the channel's shard; and back. Desks may be in one shard; a letter only ever goes
+//! forward.
+
+use arrayvec::ArrayVec;
+
+use crate::bucket::{Rate, TokenBucket};
+use crate::ids::{HomeRef, PeerId, SessionRef};
+use crate::limits;
+use crate::net::Path;
+use crate::relay::{Allocated, Assigned, Member, Refused};
+use crate::time::Now;
+use crate::tunnel::Tunnel;
+use crate::wire::body::{Addrs, RelayAllocReq, RelayAllocResp, consent_scope};
+use crate::wire::channel::HEADER_BYTES;
+use crate::wire::{Class, Code, Header, Kind, Multiaddr, multiaddr};
+
+use super::super::records::{Asker, asker};
+use super::super::{Mail, Request, Router};
+
+/// Allocations and closings that one session may ask for: each may be a signature check.
+pub(super) const ASKED: Rate = Rate::new(8, 64);
+
+/// A request for a channel, on its way.
+#[derive(Debug)]
+pub struct Allocation {
+    desk: Desk,
+    /// Whom to answer, and the shard that does.
+    asker: Asker,
+    shard: u16,
+    requester: Member,
+    target: Member,
+    /// Whether the target's consent came with the request.
+    consented: bool,
+    want_bps: u64,
+    /// On the way back.
+    outcome: Result<Assigned, Code>,
+}
+
+/// Where a letter is read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Desk {
+    /// The owner of the requester's id.
+    RequestersOwner,
+    /// The owner of the target's.
+    TargetsOwner,
+    /// The shard of the target's session.
+    TargetsHome,
+    /// The shard of the channel.
+    Channel,
+    /// The shard of the requester's session.
+    RequestersHome,
+}
+
+impl<T: Tunnel> Router<T> {
+    pub(in super::super) fn relay_alloc(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = RelayAllocReq::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let session = request.from.session;
+        let Some(bound) = self.peers.at(session).identity else { return };
+        if asked.peer == bound.peer_id {
+            return self.refuse(now, request, Code::Invalid, 0);
+        }
+        if asked.stock_wireguard {
+            return self.refuse(now, request, Code::Unsupported, request.header.kind.into());
+        }
+        if !self.may_ask_the_relay(now, session) {
+            return self.refuse(now, request, Code::RateLimited, 0);
+        }
+        let consented = !asked.consent.is_empty();
+        if consented
+            && let Err(code) = self.consented(
+                now,
+                asked.consent,
+                &asked.peer,
+                &bound.peer_id,
+                consent_scope::RELAY,
+            )
+        {
+            return self.refuse(now, request, code, 0);
+        }
+        let Some(requester) = self.member(session, bound.peer_id) else { return };
+        if !requester.reachable {
+            return self.refuse(now, request, Code::Unauthorized, 0);
+        }
+        let channel_shard = self.partition.between(&bound.peer_id, &asked.peer);
+        self.peers.at(session).legs.add(channel_shard);
+        let target = Member { peer: asked.peer, reachable: false, ..requester };
+        self.pass_allocation(
+            now,
+            Box::new(Allocation {
+                desk: Desk::RequestersOwner,
+                asker: asker(request),
+                shard: self.shard,
+                requester,
+                target,
+                consented,
+                want_bps: asked.want_bps,
+                outcome: Err(Code::NotFound),
+            }),
+        );
+    }
+
+    pub(super) fn may_ask_the_relay(&mut self, now: Now, session: SessionRef) -> bool {
+        let left = &mut self.peers.at(session).allocations_left;
+        left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at)).take(now.at, &ASKED, 1)
+    }
+
+    /// Takes a letter from desk to desk, as far as they are in this shard.
+    pub(in super::super) fn pass_allocation(&mut self, now: Now, mut letter: Box<Allocation>) {
+        loop {
+            let shard = match letter.desk {
+                Desk::RequestersOwner => self.partition.owner(&letter.requester.peer.0),
+                Desk::TargetsOwner => self.partition.owner(&letter.target.peer.0),
+                Desk::TargetsHome => letter.target.home.shard,
+                Desk::Channel => {
+                    self.partition.between(&letter.requester.peer, &letter.target.peer)
+                }
+                Desk::RequestersHome => letter.shard,
+            };
+            if shard != self.shard {
+                return self.tray.post(shard, Mail::Allocation(letter), &[]);
+            }
+            letter.desk = match letter.desk {
+                Desk::RequestersOwner => {
+                    letter.requester.factor = self.standing(now, &letter.requester.peer);
+                    Desk::TargetsOwner
+                }
+                Desk::TargetsOwner => self.find_leg(now, &mut letter),
+                Desk::TargetsHome => self.join(now, &mut letter),
+                Desk::Channel => self.open_channel(now, &mut letter),
+                Desk::RequestersHome => return self.allocated(now, &letter),
+            };
+        }
+    }
+
+    /// What a peer's rates are multiplied by: for how long it has been around, as far as the
+    /// routing table knows, which the store remembers. A name that is a month old is not thrown away lightly.
+    fn standing(&self, now: Now, peer: &PeerId) -> u8 {
+        const HOUR_S: u64 = 3600;
+        let Some(met_unix_s) = self.table.met_unix_s(peer) else { return 1 };
+        match now.unix_s().saturating_sub(met_unix_s) / HOUR_S {
+            0 => 1,
+            1..24 => 2,
+            24..168 => 4,
+            168..720 => 8,
+            _ => 16,
+        }
+    }
+
+    fn find_leg(&mut self, now: Now, letter: &mut Allocation) -> Desk {
+        let Some(present) = self.directory.find(&letter.target.peer) else {
+            return Desk::RequestersHome;
+        };
+        letter.target.home = present.home;
+        letter.target.factor = self.standing(now, &letter.target.peer);
+        Desk::TargetsHome
+    }
+
+    /// Says where the target is, and remembers to tell the channel's shard when it moves.
+    fn join(&mut self, _now: Now, letter: &mut Allocation) -> Desk {
+        let (session, peer) = (letter.target.home.session, letter.target.peer);
+        let bound = self.peers.at(session).identity.is_some_and(|bound| bound.peer_id == peer);
+        let Some(member) = self.member(session, peer).filter(|_| bound) else {
+            return Desk::RequestersHome;
+        };
+        if !member.reachable {
+            letter.outcome = Err(Code::Unauthorized);
+            return Desk::RequestersHome;
+        }
+        letter.target = Member { factor: letter.target.factor, ..member };
+        let shard = self.partition.between(&letter.requester.peer, &peer);
+        self.peers.at(session).legs.add(shard);
+        Desk::Channel
+    }
+
+    fn open_channel(&mut self, now: Now, letter: &mut Allocation) -> Desk {
+        use rand_core::RngCore;
+        let Allocation { requester, target, want_bps, .. } = &*letter;
+        let stands = self.relay.asked(&target.peer, &requester.peer)
+            || self.relay.asked(&requester.peer, &target.peer);
+        if !letter.consented && !stands {
+            letter.outcome = Err(Code::Unauthorized);
+            return Desk::RequestersHome;
+        }
+        let entropy = self.rng.next_u64();
+        let allocated = self.relay.allocate(now.at, requester, target, *want_bps, entropy);
+        self.outbox.counters.allocated(allocated.is_ok_and(|it| it.new));
+        letter.outcome = match allocated {
+            Ok(Allocated { requester: leg, target: offered, new }) => {
+                if new {
+                    let (home, other) = (target.home, requester.peer);
+                    self.tell_leg(now, home, super::Leg::Offer(home.session, other, offered));
+                }
+                Ok(leg)
+            }
+            Err(Refused::ChannelsFull) => Err(Code::Busy),
+            Err(Refused::PeerFull) => Err(Code::BudgetExhausted),
+            Err(Refused::SamePeer) => Err(Code::Invalid),
+        };
+        Desk::RequestersHome
+    }
+
+    /// Answers the requester; and if it moved meanwhile, tells the channel's shard again.
+    fn allocated(&mut self, now: Now, letter: &Allocation) {
+        let (requester, target) = (&letter.requester, letter.target.peer);
+        let shard = self.partition.between(&requester.peer, &target);
+        let session = letter.asker.session;
+        match self.member(session, requester.peer) {
+            Some(member) => {
+                if (member.path, member.proven) != (requester.path, requester.proven) {
+                    let member = Box::new(Member { factor: requester.factor, ..member });
+                    self.tell_shard(now, shard, super::Leg::Moved(member));
+                }
+            }
+            None => self.tell_shard(now, shard, super::Leg::Left(requester.peer, requester.home)),
+        }
+        let Some(request) = self.request_of(&letter.asker) else { return };
+        match letter.outcome {
+            Ok(assigned) => {
+                let addrs = self.relay_addrs(&request.from.path);
+                let answer = self.leg(&addrs, target, &assigned);
+                self.answer(now, &request, Kind::RelayAllocResp, |body| answer.write(body));
+            }
+            Err(code) => self.refuse(now, &request, code, 0),
+        }
+    }
+
+    /// Offers a channel to the leg that did not ask for it.
+    pub(super) fn offer_leg(
+        &mut self,
+        now: Now,
+        session: SessionRef,
+        other: PeerId,
+        assigned: &Assigned,
+    ) {
+        use rand_core::RngCore;
+        let Some(to) = self.source_of(session) else { return };
+        let addrs = self.relay_addrs(&to.path);
+        let offer = self.leg(&addrs, other, assigned);
+        let header = Header::request(Kind::RelayOffer, self.rng.next_u32());
+        let limit = self.peers.at(session).plaintext_limit();
+        self.outbox.offer(now, &to, Class::Control, limit, header, |body| offer.write(body));
+    }
+
+    fn leg<'a>(
+        &self,
+        addrs: &'a [Multiaddr],
+        other: PeerId,
+        assigned: &Assigned,
+    ) -> RelayAllocResp<'a> {
+        let config = self.relay.config();
+        let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        RelayAllocResp {
+            channel: assigned.channel.id,
+            relay_addrs: Addrs::of(addrs),
+            lifetime_s: seconds(config.lifetime),
+            idle_timeout_s: seconds(config.idle),
+            rate_bps: assigned.rate_bps,
+            burst_bytes: assigned.burst_bytes,
+            inner_mtu: INNER_MTU,
+            peer: other,
+            generation: assigned.channel.generation.into(),
+        }
+    }
+
+    /// Where a leg sends: to the address that its session knows this router by, if that is told
+    /// with what it sends.
+    fn relay_addrs(&self, path: &Path) -> ArrayVec<Multiaddr, 1> {
+        let port = if path.local.socket == 0 { self.config.port } else { self.config.alternate_port };
+        let known = path.local.ip.filter(|ip| !ip.is_unspecified() && port > 0);
+        known.map(|ip| multiaddr::encode((ip, port).into())).into_iter().collect()
+    }
+
+    /// The peer behind a session as the relay is told of it.
+    pub(super) fn member(&self, session: SessionRef, peer: PeerId) -> Option<Member> {
+        let tenant = self.sessions.session(session)?;
+        let path = *tenant.path();
+        Some(Member {
+            peer,
+            home: HomeRef { shard: self.shard, session },
+            path,
+            proven: tenant.proven(),
+            reachable: self.may_relay_to(&path),
+            factor: 1,
+        })
+    }
+}
+
+/// Largest packet inside a relayed WireGuard session: a data message around it and the channel's
+/// header fit what every path carries. WireGuard pads to 16 bytes, but not beyond its MTU.
+const INNER_MTU: u32 = {
+    let bytes = limits::PLAINTEXT_BASE - HEADER_BYTES;
+    assert!(bytes <= u16::MAX as usize);
+    #[expect(clippy::cast_possible_truncation, reason = "asserted")]
+    let mtu = bytes as u32;
+    mtu
+};

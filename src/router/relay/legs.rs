@@ -1,0 +1,182 @@
+//! What a channel's shard and the homes of its legs tell each other.
+//!
+//! All of it is control mail of one order: a leg that moves after it joined is told of after.
+
+use crate::ids::{HomeRef, PeerId, SessionRef};
+use crate::net::{Path, Prefix, target};
+use crate::partition::ShardSet;
+use crate::relay::{Assigned, CloseReason, Closed, Event, Member, Status};
+use crate::time::Now;
+use crate::tunnel::{Session, Tunnel};
+use crate::wire::body::{RelayClose, RelayStatus};
+use crate::wire::{Class, Code, Header, Kind};
+
+use super::super::records::{Asker, asker};
+use super::super::{Mail, Request, Router, Source};
+
+/// News of a leg.
+#[derive(Clone, Debug)]
+pub enum Leg {
+    /// To the channel's shard: a peer with channels there is elsewhere, or proved to be.
+    Moved(Box<Member>),
+    /// To the channel's shard: the peer's session is over.
+    Left(PeerId, HomeRef),
+    /// To the channel's shard: a peer closes the channel that it calls so.
+    Close(Asker, PeerId, u32),
+    /// To the home of who did: whether there was one.
+    Closed(Asker, u32, bool),
+    /// To a leg's home: the other peer has a channel to it.
+    Offer(SessionRef, PeerId, Assigned),
+    /// To a leg's home: how it stands.
+    Status(SessionRef, RelayStatus),
+    /// To a leg's home: its channel is over.
+    Ended(SessionRef, u32, CloseReason),
+}
+
+impl<T: Tunnel> Router<T> {
+    pub(in super::super) fn relay_close(&mut self, now: Now, request: &Request<'_>) {
+        let Ok(asked) = RelayClose::read(request.body) else {
+            return self.refuse(now, request, Code::Invalid, 0);
+        };
+        let session = request.from.session;
+        let Some(bound) = self.peers.at(session).identity else { return };
+        if !self.may_ask_the_relay(now, session) {
+            return self.refuse(now, request, Code::RateLimited, 0);
+        }
+        let shard = self.partition.shard_of_channel(asked.channel);
+        match u16::try_from(shard) {
+            Ok(shard) if shard < self.partition.shards() => {
+                let close = Leg::Close(asker(request), bound.peer_id, asked.channel);
+                self.tell_shard(now, shard, close);
+            }
+            Ok(_) | Err(_) => self.refuse(now, request, Code::NotFound, 0),
+        }
+    }
+
+    /// News for a leg's home.
+    pub(super) fn tell_leg(&mut self, now: Now, home: HomeRef, news: Leg) {
+        self.tell_shard(now, home.shard, news);
+    }
+
+    pub(super) fn tell_shard(&mut self, now: Now, shard: u16, news: Leg) {
+        if shard == self.shard {
+            self.told_of_leg(now, shard, news);
+        } else {
+            self.tray.post(shard, Mail::Leg(news), &[]);
+        }
+    }
+
+    /// News came, of shard `from`.
+    pub(in super::super) fn told_of_leg(&mut self, now: Now, from: u16, news: Leg) {
+        match news {
+            Leg::Moved(member) => {
+                self.relay.moved(&member);
+            }
+            Leg::Left(peer, home) => self.relay.left(&peer, home),
+            Leg::Close(asker, peer, channel) => {
+                let closed = self.relay.close(now.at, channel, &peer);
+                self.tell_shard(now, from, Leg::Closed(asker, channel, closed.is_some()));
+                if let Some(Closed { legs: [_, other], reason }) = closed {
+                    self.outbox.counters.relay_closed(reason);
+                    let ended = Leg::Ended(other.home.session, other.channel.id, reason);
+                    self.tell_leg(now, other.home, ended);
+                }
+            }
+            Leg::Closed(asker, channel, was_there) => {
+                let Some(request) = self.request_of(&asker) else { return };
+                if !was_there {
+                    return self.refuse(now, &request, Code::NotFound, 0);
+                }
+                let closed = RelayClose { channel, reason: CloseReason::Leg as u32 };
+                self.answer(now, &request, Kind::RelayClosed, |body| closed.write(body));
+            }
+            Leg::Offer(session, other, assigned) => self.offer_leg(now, session, other, &assigned),
+            Leg::Status(session, status) => self.tell_status(now, session, &status),
+            Leg::Ended(session, channel, reason) => self.tell_end(now, session, channel, reason),
+        }
+    }
+
+    /// What the relay has to tell by itself.
+    pub(in super::super) fn poll_relay(&mut self, now: Now) {
+        while self.tray.is_light()
+            && let Some(event) = self.relay.poll(now.at)
+        {
+            match event {
+                Event::Closed(Closed { legs, reason }) => {
+                    self.outbox.counters.relay_closed(reason);
+                    for leg in legs {
+                        let ended = Leg::Ended(leg.home.session, leg.channel.id, reason);
+                        self.tell_leg(now, leg.home, ended);
+                    }
+                }
+                Event::Status(status) => {
+                    let Status { home, channel, used_bytes, rate_bps, throttled, retry_after } =
+                        status;
+                    let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+                    let channel = channel.id;
+                    let status =
+                        RelayStatus { channel, used_bytes, rate_bps, throttled, retry_after_ms };
+                    self.tell_leg(now, home, Leg::Status(home.session, status));
+                }
+            }
+        }
+    }
+
+    /// Tells the shards of its channels where the session is that the last datagram moved or
+    /// proved, if it did.
+    #[inline]
+    pub(in super::super) fn legs_follow(&mut self, now: Now) {
+        if let Some(session) = self.sessions.take_moved() {
+            self.leg_moved(now, session);
+        }
+    }
+
+    #[cold]
+    fn leg_moved(&mut self, now: Now, session: SessionRef) {
+        let peer = self.peers.at(session);
+        let (legs, identity) = (peer.legs, peer.identity);
+        let Some(bound) = identity.filter(|_| !legs.is_empty()) else { return };
+        let Some(member) = self.member(session, bound.peer_id) else { return };
+        for shard in legs.iter() {
+            self.tell_shard(now, shard, Leg::Moved(Box::new(member)));
+        }
+    }
+
+    /// A session's identity is over, and with it its channels.
+    pub(in super::super) fn legs_leave(&mut self, now: Now, session: SessionRef, peer: PeerId) {
+        let legs = std::mem::replace(&mut self.peers.at(session).legs, ShardSet::default());
+        let home = HomeRef { shard: self.shard, session };
+        for shard in legs.iter() {
+            self.tell_shard(now, shard, Leg::Left(peer, home));
+        }
+    }
+
+    /// Whether anything is relayed to that end of a path.
+    pub(super) fn may_relay_to(&self, path: &Path) -> bool {
+        let private = self.config.allow_private;
+        target::forbidden(&path.peer, &self.config.own, private).is_none()
+    }
+
+    /// A session as somebody to send to.
+    pub(super) fn source_of(&self, session: SessionRef) -> Option<Source> {
+        let path = *self.sessions.session(session).map(Session::path)?;
+        Some(Source { session, path, prefix: Prefix::of(path.peer.ip()) })
+    }
+
+    fn tell_status(&mut self, now: Now, session: SessionRef, status: &RelayStatus) {
+        use rand_core::RngCore;
+        let Some(to) = self.source_of(session) else { return };
+        let header = Header::request(Kind::RelayStatus, self.rng.next_u32());
+        let limit = self.peers.at(session).plaintext_limit();
+        self.outbox.offer(now, &to, Class::Control, limit, header, |body| status.write(body));
+    }
+
+    fn tell_end(&mut self, now: Now, session: SessionRef, channel: u32, reason: CloseReason) {
+        use rand_core::RngCore;
+        let Some(to) = self.source_of(session) else { return };
+        let close = RelayClose { channel, reason: reason as u32 };
+        let header = Header::request(Kind::RelayClose, self.rng.next_u32());
+        let limit = self.peers.at(session).plaintext_limit();
+        self.outbox.offer(now, &to, Class::Control, limit, header, |body| close.write(body));
+    }
+}
