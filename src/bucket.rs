@@ -1,4 +1,5 @@
-//! Token buckets: one as a plain value, and a fixed table of them keyed by whatever is limited.
+//! Token buckets: one as a plain value, and a fixed table of them keyed by whatever is limited;
+//! and the [`Meter`] of buckets that are a single number, for where there are very many.
 //!
 //! Levels are kept in token-nanoseconds (`tokens * 10^9`), so refilling is exact at
 //! every rate: nothing is lost to rounding however often a bucket is looked at.
@@ -6,9 +7,13 @@
 //! has filled up again says nothing, so its place may be taken; when all places
 //! of a set are taken by buckets in use, the fullest one, which loses least, goes.
 
+mod meter;
+
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use crate::time::Moment;
+
+pub use meter::Meter;
 
 /// Nanoseconds in a second, and so the level of one token.
 const TOKEN: u64 = 1_000_000_000;

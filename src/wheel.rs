@@ -34,14 +34,28 @@ pub struct Wheel {
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    at: u64,
+    /// Tick, and above it the level: 16 bytes instead of 24 where there are very many keys.
+    at_level: u64,
     next: u32,
     prev: u32,
-    level: u8,
-    slot: u8,
 }
 
-const IDLE: Node = Node { at: 0, next: NIL, prev: NIL, level: 0, slot: 0 };
+/// Bits of a node's tick; a [`Moment`] has 42.
+const AT_BITS: u32 = 56;
+const IDLE: Node = Node { at_level: 0, next: NIL, prev: NIL };
+
+impl Node {
+    const fn at(&self) -> u64 {
+        self.at_level & ((1 << AT_BITS) - 1)
+    }
+
+    /// Level and slot that its list is in.
+    const fn place(&self) -> (usize, usize) {
+        let level = (self.at_level >> AT_BITS) as u32;
+        let slot = self.at() >> (level * DIGIT_BITS) & (SLOTS as u64 - 1);
+        (level as usize, slot as usize)
+    }
+}
 
 impl Wheel {
     /// Memory of a wheel for so many keys.
@@ -109,7 +123,7 @@ impl Wheel {
             while self.heads[level][slot] != NIL {
                 let key = self.heads[level][slot];
                 self.unlink(key);
-                self.link(key, self.nodes[key as usize].at);
+                self.link(key, self.nodes[key as usize].at());
             }
         }
         self.tick = self.tick.max(until);
@@ -145,16 +159,14 @@ impl Wheel {
     fn link(&mut self, key: u32, at: u64) {
         let at = at.max(self.tick);
         let digit = (u64::BITS - 1 - ((at ^ self.tick) | 1).leading_zeros()) / DIGIT_BITS;
-        let slot = (at >> (digit * DIGIT_BITS)) % SLOTS as u64;
-        // Below LEVELS and SLOTS, so both fit a byte.
-        let (level8, slot8) = (digit.to_le_bytes()[0], slot.to_le_bytes()[0]);
-        let (level, slot) = (usize::from(level8), usize::from(slot8));
+        let at_level = at | u64::from(digit) << AT_BITS;
+        let (level, slot) = Node { at_level, ..IDLE }.place();
         let head = self.heads[level][slot];
         let (next, prev) = match head {
             NIL => (key, key),
             head => (head, self.nodes[head as usize].prev),
         };
-        self.nodes[key as usize] = Node { at, next, prev, level: level8, slot: slot8 };
+        self.nodes[key as usize] = Node { at_level, next, prev };
         self.nodes[prev as usize].next = key;
         self.nodes[next as usize].prev = key;
         if head == NIL {
@@ -164,8 +176,9 @@ impl Wheel {
     }
 
     fn unlink(&mut self, key: u32) {
-        let Node { at, next, prev, level, slot } = self.nodes[key as usize];
-        let (level, slot) = (level as usize, slot as usize);
+        let node = self.nodes[key as usize];
+        let Node { at_level, next, prev } = node;
+        let (level, slot) = node.place();
         if next == key {
             self.heads[level][slot] = NIL;
             self.occupied[level] &= !(1 << slot);
@@ -176,7 +189,7 @@ impl Wheel {
                 self.heads[level][slot] = next;
             }
         }
-        self.nodes[key as usize] = Node { at, ..IDLE };
+        self.nodes[key as usize] = Node { at_level, ..IDLE };
     }
 }
 

@@ -1,15 +1,12 @@
 //! Rates per peer and per prefix.
 //!
-//! A bucket is one number, the virtual time at which everything granted so far would have been
-//! paid for at the configured rate (the generic cell rate algorithm): a grant of cost `c` is in
-//! order while that time stays within the burst allowance of now. It needs no refill and no
-//! sweep, and a bucket whose time has passed is as good as a new one. Two of them are all there is
-//! per session, packets and bytes, and both are looked at before either is charged.
+//! A bucket is one number (see [`Meter`]). Two of them are all there is per session, packets and
+//! bytes, and both are looked at before either is charged.
 
 use std::time::Duration;
 
 use super::Outgoing;
-use crate::bucket::Keyed;
+use crate::bucket::{Keyed, Meter};
 use crate::drops::Drop;
 use crate::net::Prefix;
 use crate::time::Moment;
@@ -60,46 +57,31 @@ impl Default for Limits {
 /// The largest single cost: a datagram of this many bytes passes whatever the rate.
 const LARGEST_BYTES: u64 = 2048;
 
-/// A meter: cost per unit and allowance, in nanoseconds of the bucket's virtual time.
+/// A meter that control frames may overdraw.
 #[derive(Clone, Copy, Debug)]
-struct Meter {
-    /// 32.32 fixed point.
-    ns_per_unit: u64,
-    allowance_ns: u64,
+struct Limit {
+    meter: Meter,
     control_allowance_ns: u64,
 }
 
-impl Meter {
-    /// `per_s` units a second; unlimited costs nothing.
+impl Limit {
     fn new(per_s: Option<u64>, largest: u64, limits: &Limits) -> Self {
-        let ns_per_unit = per_s.map_or(0, |per_s| {
-            let ns = (1_000_000_000_u128 << 32) / u128::from(per_s.max(1));
-            u64::try_from(ns).unwrap_or(u64::MAX)
-        });
-        let burst_ns = u64::try_from(limits.burst.as_nanos()).unwrap_or(u64::MAX >> 8);
-        let allowance_ns = burst_ns.max(cost(ns_per_unit, largest));
-        let headroom = allowance_ns.saturating_mul(limits.control_headroom_percent.into()) / 100;
-        let control_allowance_ns = allowance_ns.saturating_add(headroom);
-        Self { ns_per_unit, allowance_ns, control_allowance_ns }
+        let meter = Meter::lasting(per_s, limits.burst, largest);
+        let percent = limits.control_headroom_percent.into();
+        let headroom = meter.allowance_ns().saturating_mul(percent) / 100;
+        Self { meter, control_allowance_ns: meter.allowance_ns().saturating_add(headroom) }
     }
 
     /// Virtual time after `units` more, or `None` if that is beyond the allowance.
     #[inline]
     fn after(&self, now: Moment, bucket: u64, units: u64, class: Class) -> Option<u64> {
-        let now = now.as_nanos();
-        let after = bucket.max(now).saturating_add(cost(self.ns_per_unit, units));
+        let after = self.meter.after(now, bucket, units);
         let allowance = match class {
             Class::Control => self.control_allowance_ns,
-            Class::Coordination | Class::Hints => self.allowance_ns,
+            Class::Coordination | Class::Hints => self.meter.allowance_ns(),
         };
-        (after - now <= allowance).then_some(after)
+        (after - now.as_nanos() <= allowance).then_some(after)
     }
-}
-
-#[inline]
-fn cost(ns_per_unit: u64, units: u64) -> u64 {
-    let ns = (u128::from(ns_per_unit) * u128::from(units)) >> 32;
-    u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 /// Both virtual times of one peer or prefix.
@@ -111,15 +93,15 @@ struct Bucket {
 
 #[derive(Clone, Copy, Debug)]
 struct Policy {
-    packets: Meter,
-    bytes: Meter,
+    packets: Limit,
+    bytes: Limit,
 }
 
 impl Policy {
     fn new(rate: &Rate, limits: &Limits) -> Self {
         Self {
-            packets: Meter::new(rate.packets_per_s, 1, limits),
-            bytes: Meter::new(rate.bits_per_s.map(|bits| bits / 8), LARGEST_BYTES, limits),
+            packets: Limit::new(rate.packets_per_s, 1, limits),
+            bytes: Limit::new(rate.bits_per_s.map(|bits| bits / 8), LARGEST_BYTES, limits),
         }
     }
 
