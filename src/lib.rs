@@ -5,7 +5,7 @@
 //!
 //! * L0 values: [`time`], [`ids`], [`net`], [`limits`], [`drops`], [`wheel`], [`bucket`], [`partition`],
 //!   [`wire`], [`signing`], [`admission`]
-//! * L1 state machines: [`tunnel`], [`identity`], [`egress`], [`overlay`], [`rendezvous`]
+//! * L1 state machines: [`tunnel`], [`identity`], [`egress`], [`overlay`], [`rendezvous`], [`relay`]
 //! * L2 composition: [`counters`], [`router`]
 //! * L3 input and output: [`clock`], [`port`], [`shard`], [`config`], [`admin`], [`client`], [`cli`]
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod wire;
 pub mod egress;
 pub mod identity;
 pub mod overlay;
+pub mod relay;
 pub mod rendezvous;
 pub mod tunnel;
 

@@ -75,6 +75,13 @@ impl Address {
         bytes[16..].copy_from_slice(&addr.port().to_be_bytes());
         Self(bytes)
     }
+
+    /// The address as sockets take it, an IPv4-mapped one as IPv4.
+    pub fn socket(&self) -> SocketAddr {
+        let [ip @ .., high, low] = self.0;
+        let port = u16::from_be_bytes([high, low]);
+        SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port)
+    }
 }
 
 /// How far an address means the same thing (RFC 4007, RFC 6890), the nearest first: who is seen

@@ -17,7 +17,7 @@ pub(crate) const LAYERS: [&[&str]; 4] = [
         "wheel",
         "wire",
     ],
-    &["egress", "identity", "overlay", "rendezvous", "tunnel"],
+    &["egress", "identity", "overlay", "relay", "rendezvous", "tunnel"],
     &["counters", "router"],
     &["admin", "cli", "client", "clock", "config", "port", "shard"],
 ];

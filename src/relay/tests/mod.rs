@@ -1,0 +1,1 @@
+//! The relay against models that a reader can check by eye.
