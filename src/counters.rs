@@ -34,6 +34,7 @@ use crate::identity;
 use crate::net::{Achieved, Feature, Stats};
 use crate::overlay::records::{self, Share};
 use crate::overlay::{Inserted, Refused};
+use crate::relay;
 use crate::time::Now;
 use crate::tunnel;
 use crate::wire::code::{Code, Outcome, RendezvousStatus};
@@ -193,6 +194,31 @@ impl Counters {
     /// Counts what a side says of how one ended.
     pub fn punched(&self, outcome: Outcome) {
         self.add(Id::Punches, outcome as usize, 1);
+    }
+
+    /// Counts a request for a relay channel: whether it made a new one, if it was granted.
+    pub fn allocated(&self, new: Result<bool, relay::Refused>) {
+        let series = match new {
+            Ok(true) => 0,
+            Ok(false) => 1,
+            Err(_) => 2,
+        };
+        self.add(Id::Allocations, series, 1);
+    }
+
+    /// Counts a relay channel that ended.
+    pub fn relay_closed(&self, reason: relay::CloseReason) {
+        self.add(Id::ChannelsEnded, labels::channel_end_index(reason), 1);
+    }
+
+    /// Publishes what the relay counts itself.
+    pub fn relay(&self, stats: &relay::Stats) {
+        self.set(Id::Channels, 0, stats.channels as u64);
+        self.set(Id::Members, 0, stats.members as u64);
+        self.set(Id::Relayed, 0, stats.forwarded_datagrams);
+        self.set(Id::RelayedBytes, 0, stats.forwarded_bytes);
+        self.set(Id::RelayWaiting, 0, stats.waiting as u64);
+        self.set(Id::RelayThrottled, 0, stats.throttled);
     }
 
     /// Publishes a class's queue. Costs two loads when nothing happened there since.

@@ -88,6 +88,12 @@ impl Partition {
         (word >> (INDEX_BITS - self.bits), word & (self.slots_max() - 1))
     }
 
+    /// The shard that the number of a relay channel names, whether or not there is such a one.
+    #[inline]
+    pub const fn shard_of_channel(&self, id: u32) -> u32 {
+        if self.bits == 0 { 0 } else { id >> (u32::BITS - self.bits) }
+    }
+
     /// The shard that holds a peer's session.
     #[inline]
     pub fn home(&self, key: &WgKey) -> u16 {
@@ -115,6 +121,9 @@ pub struct ShardSet(u64);
 const _: () = assert!(SHARDS_MAX as u32 <= u64::BITS, "a bit for each shard");
 
 impl ShardSet {
+    /// Without any.
+    pub const EMPTY: Self = Self(0);
+
     /// Puts a shard in.
     pub fn add(&mut self, shard: u16) {
         self.0 |= 1 << shard;

@@ -7,6 +7,7 @@ use crate::drops::Drop;
 use crate::identity;
 use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
 use crate::overlay::records::Outcome;
+use crate::relay::CloseReason;
 use crate::wire::code::{self, Code, RendezvousStatus};
 use crate::wire::kind::{Class, Kind};
 
@@ -57,6 +58,10 @@ pub enum Axis {
     Introduction,
     /// How it ended, as a side saw it.
     Punch,
+    /// What a request for a relay channel led to.
+    Allocation,
+    /// Why a relay channel ended.
+    ChannelEnd,
     /// What a disk refuses.
     StoreFault,
     /// Where the store writes.
@@ -89,10 +94,18 @@ const POOLS: [&str; 2] = ["packet", "receive"];
 const INSERTS: [&str; 7] = ["added", "updated", "pinging", "waiting", "prefix", "busy", "full"];
 const IO: [(Engine, &str); 2] = [(Engine::IoUring, "io_uring"), (Engine::Mmsg, "recvmmsg")];
 const TX: [TxMode; 2] = [TxMode::Sendmmsg, TxMode::Uring];
+const ALLOCATIONS: [&str; 3] = ["new", "refreshed", "refused"];
+const CHANNEL_ENDS: [CloseReason; 4] =
+    [CloseReason::Leg, CloseReason::Idle, CloseReason::Lifetime, CloseReason::Identity];
 const STORE_FILES: [&str; 2] = ["log", "snapshot"];
 const STORE_CLASSES: [&str; 2] = ["soft", "critical"];
 const STORE_DAMAGES: [&str; 4] = ["torn", "corrupt", "unreadable", "snapshot"];
 const OFFLOADS: [&str; 5] = ["gro", "gso", "registered_file", "registered_buffers", "busy_poll"];
+/// Position of a reason among the values of [`Axis::ChannelEnd`].
+pub(super) fn channel_end_index(reason: CloseReason) -> usize {
+    CHANNEL_ENDS.iter().position(|known| *known == reason).unwrap_or(0)
+}
+
 /// Position of an engine among the values of [`Axis::Io`].
 pub(super) fn io_index(engine: Engine) -> usize {
     IO.iter().position(|(known, _)| *known == engine).unwrap_or(0)
@@ -121,6 +134,7 @@ impl Axis {
             | Self::Binding
             | Self::MailDrop
             | Self::Missing
+            | Self::ChannelEnd
             | Self::StoreFault
             | Self::StoreDamage => "reason",
             Self::Type => "type",
@@ -130,6 +144,7 @@ impl Axis {
             | Self::Insert
             | Self::Written
             | Self::Introduction
+            | Self::Allocation
             | Self::Punch => "result",
             Self::Direction => "direction",
             Self::SocketError => "error",
@@ -154,6 +169,8 @@ impl Axis {
             Self::Written => Outcome::COUNT,
             Self::Introduction => RendezvousStatus::ALL.len(),
             Self::Punch => code::Outcome::ALL.len(),
+            Self::Allocation => ALLOCATIONS.len(),
+            Self::ChannelEnd => CHANNEL_ENDS.len(),
             Self::MailDrop => mail::Reason::ALL.len(),
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
@@ -195,6 +212,8 @@ impl Axis {
             Self::Written => Outcome::label_at(index),
             Self::Introduction => RendezvousStatus::ALL[index].label(),
             Self::Punch => code::Outcome::ALL[index].label(),
+            Self::Allocation => ALLOCATIONS[index],
+            Self::ChannelEnd => CHANNEL_ENDS[index].label(),
             Self::MailDrop => mail::Reason::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],

@@ -213,6 +213,15 @@ metrics! {
     // Introductions.
     Introductions = "molia_rendezvous_introductions_total" COUNTER, [Introduction], "Introductions that sessions of this shard asked for, by what became of them.";
     Punches = "molia_rendezvous_results_total" COUNTER, [Punch], "How introductions ended, as one or both sides told.";
+    // Relay.
+    Channels = "molia_relay_channels" GAUGE, [], "Relay channels of the shard.";
+    Members = "molia_relay_members" GAUGE, [], "Peers that have any.";
+    Allocations = "molia_relay_allocations_total" COUNTER, [Allocation], "Requests for a channel that reached its shard.";
+    ChannelsEnded = "molia_relay_channels_ended_total" COUNTER, [ChannelEnd], "Channels that ended.";
+    Relayed = "molia_relay_packets_total" COUNTER, [], "Datagrams sent on to the other leg. Those that were not are in molia_dropped_packets_total.";
+    RelayedBytes = "molia_relay_bytes_total" COUNTER, [], "Bytes of them, channel headers included.";
+    RelayWaiting = "molia_relay_waiting_packets" GAUGE, [], "Datagrams that wait for a budget or for room.";
+    RelayThrottled = "molia_relay_throttled_total" COUNTER, [], "Times that a leg was told to slow down.";
     // Store.
     StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
     StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";

@@ -171,6 +171,18 @@ pub enum CloseReason {
     Identity = 4,
 }
 
+impl CloseReason {
+    /// Value of the `reason` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Leg => "leg",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Identity => "identity",
+        }
+    }
+}
+
 /// A leg that is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClosedLeg {

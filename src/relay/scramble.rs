@@ -89,7 +89,7 @@ mod tests {
             for n in (0..3000).chain([(u32::MAX >> shard_bits) - 1]) {
                 let id = scramble.id(n);
                 assert_eq!(scramble.of(id), Some(n));
-                assert_eq!(id.checked_shr(32 - shard_bits).unwrap_or(0), shard.into());
+                assert_eq!(id.checked_shr(32 - shard_bits).unwrap_or(0), u32::from(shard));
                 assert!(seen.insert(id));
                 if shard_bits > 0 {
                     assert_eq!(scramble.of(id ^ 1 << 31), None);

@@ -8,6 +8,7 @@ use crate::limits;
 use crate::overlay::reassembly;
 use crate::overlay::records as kept;
 use crate::overlay::table;
+use crate::relay;
 use crate::tunnel;
 
 use super::{Keeping, Role};
@@ -35,6 +36,10 @@ pub struct Config {
     pub alternate_port: u16,
     /// Addresses of this host, which nobody is introduced at and nothing is relayed to.
     pub own: Arc<[IpAddr]>,
+    /// The port it is reached at, 0 if that is not known; filled in with the one that is bound.
+    pub port: u16,
+    /// Channels between pairs of peers; of a router of several shards what belongs to each.
+    pub relay: relay::Config,
     /// Whether peers may be told of private, loopback and benchmark addresses, and have data
     /// relayed to them (`relay/allow_private`); for laboratories.
     pub allow_private: bool,
@@ -83,15 +88,23 @@ impl Default for Config {
             dscp_control: EXPEDITED_FORWARDING,
             alternate_port: 0,
             own: Arc::from([]),
+            port: 0,
+            relay: relay::Config::default(),
             allow_private: false,
         }
     }
 }
 
 impl Config {
+    /// The relay of the shard that the sessions are configured for.
+    pub(super) fn relay_of_shard(&self) -> relay::Config {
+        let tunnel::Config { shard, partition, .. } = self.tunnel;
+        relay::Config { shard, shard_bits: partition.shard_bits(), ..self.relay }
+    }
+
     /// Slots that the queues, a turn's replies and the port's unsent batch can hold together.
     pub fn slots(&self) -> usize {
         let queued: usize = self.egress.classes.iter().map(|class| class.depth).sum();
-        queued + limits::TX_SLOTS
+        queued + self.relay.waiting_max + limits::TX_SLOTS
     }
 }

@@ -19,6 +19,8 @@ const HANDLED: KindSet = KindSet::of(&[
     Kind::ReflectReq,
     Kind::RendezvousReq,
     Kind::RendezvousResult,
+    Kind::RelayAllocReq,
+    Kind::RelayClose,
     Kind::TraceHint,
     Kind::CacheHint,
 ]);
@@ -59,6 +61,11 @@ impl<T: Tunnel> Router<T> {
             Kind::StoreReq => self.store(now, request),
             Kind::AnnounceProviderReq => self.announce(now, request),
             Kind::ReflectReq => self.reflect(now, request),
+            Kind::RelayAllocReq | Kind::RelayClose if !self.config.role.relays() => {
+                self.refuse(now, request, Code::WrongRole, kind.id().into());
+            }
+            Kind::RelayAllocReq => self.relay_alloc(now, request),
+            Kind::RelayClose => self.relay_close(now, request),
             Kind::RendezvousReq => self.rendezvous(now, request),
             Kind::RendezvousResult => self.rendezvous_result(now, request),
             // Hints are never answered, and there is nothing to learn from them yet.
@@ -75,10 +82,8 @@ impl<T: Tunnel> Router<T> {
             | Kind::RendezvousResp
             | Kind::RendezvousNotify
             | Kind::RendezvousAck
-            | Kind::RelayAllocReq
             | Kind::RelayAllocResp
             | Kind::RelayStatus
-            | Kind::RelayClose
             | Kind::RelayClosed
             | Kind::RelayOffer
             | Kind::Goaway

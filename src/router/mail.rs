@@ -15,10 +15,11 @@ use crate::net::{Outlet, Path, Prefix, Scope};
 use crate::overlay::{Entry, Present, Snapshot};
 use crate::time::Now;
 use crate::tunnel::{Initiation, Moved, Opened, Tunnel};
-use crate::wire::Class;
+use crate::wire::{Class, channel};
 
 use super::Router;
 use super::records::Write;
+use super::relay::{Allocation, Leg};
 use super::rendezvous::Introduction;
 use super::values::Lookup;
 
@@ -67,6 +68,10 @@ pub enum Mail {
     Notify(SessionRef, Box<Introduction>),
     /// It, with what came of it, for who asked.
     Introduced(Box<Introduction>),
+    /// A request for a relay channel, on its way.
+    Allocation(Box<Allocation>),
+    /// News of a leg of one.
+    Leg(Leg),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
     /// The sender lost all it had and begins anew, or what it said got lost: forget it, and tell it
@@ -90,6 +95,8 @@ impl Mail {
             | Self::Introduced(_) => Class::Coordination,
             Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
+            | Self::Allocation(_)
+            | Self::Leg(_)
             | Self::Answered(_)
             | Self::Gone(..)
             | Self::Ask(..)
@@ -113,6 +120,8 @@ impl Mail {
             | Self::Seek(_)
             | Self::Notify(..)
             | Self::Introduced(_)
+            | Self::Allocation(_)
+            | Self::Leg(_)
             | Self::List { .. }
             | Self::Answered(_)
             | Self::Gone(..)
@@ -204,6 +213,9 @@ impl<T: Tunnel> Router<T> {
             self.transmit(now, outlet);
         }
         match mail {
+            Mail::Datagram(path) if payload.first() == Some(&channel::TYPE) => {
+                self.forward(now, &path, payload, outlet);
+            }
             Mail::Datagram(path) => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 let opened = self.sessions.receive(now, &path, payload, &mut scratch);
@@ -213,6 +225,7 @@ impl<T: Tunnel> Router<T> {
                     self.opened(now, &path, payload, opened, outlet);
                 }
                 self.scratch = scratch;
+                self.legs_follow(now);
             }
             Mail::Initiation(moved) => self.adopt(now, &moved, payload, outlet),
             Mail::List { id, present, prefix, scope } => {
@@ -254,6 +267,8 @@ impl<T: Tunnel> Router<T> {
             Mail::Seek(introduction) => self.find_target(now, introduction),
             Mail::Notify(session, introduction) => self.notify(now, session, introduction),
             Mail::Introduced(introduction) => self.conclude_introduction(now, *introduction),
+            Mail::Allocation(letter) => self.pass_allocation(now, letter),
+            Mail::Leg(news) => self.told_of_leg(now, from, news),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
             Mail::Restarted => self.begin_again_with(now, from),
         }

@@ -26,6 +26,7 @@ mod negotiate;
 mod overlay;
 mod peers;
 mod records;
+mod relay;
 mod rendezvous;
 mod restore;
 mod role;
@@ -53,12 +54,13 @@ use crate::net::{Datagram, Outlet, Path, Prefix};
 use crate::overlay::reassembly::Reassembly;
 use crate::overlay::{Directory, Others, Publisher, Records, Sample, Table};
 use crate::partition::{Partition, ShardSet};
+use crate::relay::Relay;
 use crate::rendezvous::Attempts;
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
 use crate::wire::body::{IdentityBinding, Stamp};
-use crate::wire::{Class, Header, Kind};
+use crate::wire::{Class, Header, Kind, channel};
 
 use journal::Journal;
 use letters::Letters;
@@ -104,6 +106,8 @@ pub struct Router<T: Tunnel> {
     network_writes: BucketTable<Prefix>,
     /// Stamps that paid for them.
     stamps: Stamps,
+    /// Channels of pairs of peers.
+    relay: Relay,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// How often peers may be asked for it.
@@ -168,6 +172,7 @@ impl<T: Tunnel> Router<T> {
         let records = Records::bytes(&config.records.table) + Stamps::bytes(STAMPS_A_MINUTE);
         let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
         let kept = kept + records + whole + Known::bytes(sessions) + Directory::bytes(sessions);
+        let kept = kept + Relay::bytes(&config.relay_of_shard());
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -185,6 +190,7 @@ impl<T: Tunnel> Router<T> {
         rng.set_stream(1);
         let sessions = Sessions::new(config.tunnel, tunnel, &identity.wg_key(), secrets);
         let egress = Egress::new(&config.egress, rng.next_u64());
+        let channel_seed = [rng.next_u64(), rng.next_u64()];
         let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
         let tunnel::Config { shard, partition, .. } = config.tunnel;
         Self {
@@ -197,6 +203,7 @@ impl<T: Tunnel> Router<T> {
             records: Records::new(config.records.table, keyed()),
             network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
+            relay: Relay::new(config.relay_of_shard(), channel_seed),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
@@ -236,6 +243,10 @@ impl<T: Tunnel> Router<T> {
             self.outbox.counters.drop(Drop::Empty);
             return None;
         }
+        if self.is_run(&datagram) {
+            self.forward_run(now, datagram, outlet);
+            return None;
+        }
         let mut handled = 0;
         for segment in datagram.segments() {
             if self.crowded() {
@@ -262,7 +273,7 @@ impl<T: Tunnel> Router<T> {
         match bytes.first() {
             Some(1..=4) => self.wireguard(now, path, bytes, outlet),
             Some(0) if is_stun(bytes) => self.outbox.counters.drop(Drop::Stun),
-            Some(5) => self.outbox.counters.drop(Drop::RelayChannel),
+            Some(&channel::TYPE) => self.forward(now, path, bytes, outlet),
             Some(6 | 7) => self.outbox.counters.drop(Drop::Probe),
             Some(_) => self.outbox.counters.drop(Drop::UnknownType),
             None => self.outbox.counters.drop(Drop::Empty),
@@ -274,6 +285,7 @@ impl<T: Tunnel> Router<T> {
         let opened = self.sessions.receive(now, path, bytes, &mut scratch);
         self.opened(now, path, bytes, opened, outlet);
         self.scratch = scratch;
+        self.legs_follow(now);
     }
 
     /// Goes on with what the tunnel made of a datagram.
@@ -325,7 +337,7 @@ impl<T: Tunnel> Router<T> {
         {
             match event {
                 Event::Send(path, bytes) => self.outbox.send_raw(path, bytes, outlet),
-                Event::Ended(session, _) => self.session_ended(session),
+                Event::Ended(session, _) => self.session_ended(now, session),
                 Event::Move(moved, initiation) => {
                     self.tray.post(moved.home, Mail::Initiation(moved), initiation);
                 }
@@ -339,6 +351,7 @@ impl<T: Tunnel> Router<T> {
         self.scratch = scratch;
         self.poll_overlay(now);
         self.poll_introductions(now);
+        self.poll_relay(now);
         self.poll_sharing(now);
         self.poll_journal(now);
         self.transmit(now, outlet);
@@ -347,6 +360,7 @@ impl<T: Tunnel> Router<T> {
     /// When [`poll`](Self::poll) has something to do next.
     pub fn next_deadline(&self) -> Moment {
         let own = self.sessions.next_deadline().min(self.introductions_deadline());
+        let own = own.min(self.relay_deadline());
         own.min(self.overlay_deadline()).min(self.journal_deadline())
     }
 
@@ -369,6 +383,7 @@ impl<T: Tunnel> Router<T> {
         counters.load_permille(self.load_permille);
         counters.tunnel(self.sessions.stats());
         counters.under_load(self.sessions.under_load(now));
+        counters.relay(&self.relay.stats());
     }
 
     /// The counters this router writes.
@@ -394,6 +409,11 @@ impl<T: Tunnel> Router<T> {
     /// Who is listed, of those whose ids this shard owns.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Channels of pairs of peers.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
     }
 
     /// Who is listed elsewhere, as far as this shard knows.

@@ -50,7 +50,9 @@ impl<T: Tunnel> Router<T> {
         let own_max = self.config.plaintext_bytes_max;
         let wanted_max = usize::try_from(want.max_msg_bytes).unwrap_or(usize::MAX);
         let max_msg_bytes = wanted_max.min(own_max).max(limits::PLAINTEXT_BASE);
-        let bitmap = want.bitmap & (feature::STREAMING_CHUNKS | reflect | boot_only);
+        let relay = if self.config.role.relays() { feature::RELAY } else { 0 };
+        let always = feature::STREAMING_CHUNKS | feature::RENDEZVOUS;
+        let bitmap = want.bitmap & (always | reflect | boot_only | relay);
         let peer = self.peers.at(session);
         (peer.capabilities, peer.max_msg_bytes) = (bitmap, max_msg_bytes);
         Capabilities {
@@ -95,7 +97,10 @@ impl<T: Tunnel> Router<T> {
         if self.known.remember(*binding) {
             self.journal.note(Note::Binding(*binding));
         }
-        self.identity_ended(session);
+        let before = self.peers.at(session).identity;
+        if before.is_some_and(|bound| bound.peer_id != peer_id) {
+            self.identity_ended(now, session);
+        }
         self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
         self.await_end(now, session.slot, binding.not_after_unix_s);
         self.list(now, session);

@@ -167,16 +167,17 @@ impl<T: Tunnel> Router<T> {
         }
     }
 
-    pub(super) fn session_ended(&mut self, session: SessionRef) {
-        self.identity_ended(session);
+    pub(super) fn session_ended(&mut self, now: Now, session: SessionRef) {
+        self.identity_ended(now, session);
     }
 
     /// Takes the identity from a session and its peer from the table, if it is listed there.
-    pub(super) fn identity_ended(&mut self, session: SessionRef) {
+    pub(super) fn identity_ended(&mut self, now: Now, session: SessionRef) {
         let peer = self.peers.at(session);
         peer.listed_at = None;
         let Some(bound) = peer.identity.take() else { return };
         let (id, shard) = (bound.peer_id, self.shard);
+        self.legs_leave(now, session, id);
         match self.partition.owner(&id.0) {
             owner if owner == shard => self.departed(&id, HomeRef { shard, session }),
             owner => self.tray.post(owner, Mail::Gone(id, session), &[]),
@@ -231,7 +232,7 @@ impl<T: Tunnel> Router<T> {
         match self.peers.at(session).identity {
             Some(bound) if bound.binding.not_after_unix_s >= now.unix_s() => true,
             Some(_) => {
-                self.identity_ended(session);
+                self.identity_ended(now, session);
                 false
             }
             None => false,

@@ -6,6 +6,7 @@ use crate::admission::repeats::Repeats;
 use crate::bucket::TokenBucket;
 use crate::ids::{PeerId, SessionRef};
 use crate::limits;
+use crate::partition::ShardSet;
 use crate::rendezvous::{Behaviour, Nat};
 use crate::time::Moment;
 use crate::wire::body::IdentityBinding;
@@ -34,6 +35,12 @@ pub(super) struct Peer {
     pub(super) introductions_left: Option<TokenBucket>,
     /// What the peer last said of its NAT.
     pub(super) nat: Nat,
+    /// Shards that hold relay channels of the peer.
+    pub(super) legs: ShardSet,
+    /// What is left of the requests about channels that the session may make.
+    pub(super) allocations_left: Option<TokenBucket>,
+    /// What its rates in the relay are multiplied by.
+    pub(super) factor: u8,
     /// The PING of the routing table that waits for its PONG.
     pub(super) liveness: Option<Liveness>,
     /// The address that the routing table has; none while the peer is not listed.
@@ -69,6 +76,9 @@ impl Peer {
             writes_left: None,
             introductions: None,
             introductions_left: None,
+            legs: ShardSet::EMPTY,
+            allocations_left: None,
+            factor: 1,
             nat: Nat { mapping: Behaviour::Unknown, filtering: Behaviour::Unknown },
             liveness: None,
             listed_at: None,
@@ -106,6 +116,12 @@ impl Peers {
             *peer = Peer::anonymous(session.generation);
         }
         peer
+    }
+
+    /// What the rates of the peer behind `session` are multiplied by in the relay.
+    pub(super) fn factor(&self, session: SessionRef) -> u8 {
+        let peer = self.slots.get(session.slot as usize);
+        peer.filter(|peer| peer.generation == session.generation).map_or(1, |peer| peer.factor)
     }
 
     /// Slots.

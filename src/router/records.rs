@@ -48,7 +48,7 @@ const WHOLE: Place = Place { stream: 0, more: false, index: 0, total: 0 };
 
 /// Whom to answer, once it is known what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asker {
+pub struct Asker {
     /// Of the shard that is to answer.
     pub(super) session: SessionRef,
     pub(super) kind: Kind,

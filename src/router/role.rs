@@ -32,4 +32,12 @@ impl Role {
             Self::Route | Self::Relay => true,
         }
     }
+
+    /// Whether data is relayed here.
+    pub const fn relays(self) -> bool {
+        match self {
+            Self::Boot | Self::Route => false,
+            Self::Relay => true,
+        }
+    }
 }

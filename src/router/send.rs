@@ -67,7 +67,7 @@ impl Outbox {
         }
     }
 
-    fn take(&mut self) -> Option<Buf> {
+    pub(super) fn take(&mut self) -> Option<Buf> {
         let buf = self.pool.take();
         if buf.is_none() {
             self.counters.drop(Drop::NoBuffer);
@@ -124,18 +124,29 @@ impl<T: Tunnel> Router<T> {
     /// age and newer content decide what becomes of it.
     pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
         while outlet.room() > 0 {
-            let Some(next) = self.outbox.egress.next(now.at) else { return };
-            match next {
-                Next::Send(outgoing, _) => match self.seal(now, outgoing) {
-                    Ok(transmit) => outlet.send(transmit),
-                    Err(reason) => self.outbox.counters.drop(reason),
-                },
-                Next::Dropped(_, reason) => self.outbox.counters.drop(reason),
+            // By turns, so that neither keeps the other from leaving.
+            let own = self.send_own(now, outlet);
+            let relayed = outlet.room() > 0 && self.send_relayed(now, outlet);
+            if !own && !relayed {
+                return;
             }
         }
         while let Some((_, reason)) = self.outbox.egress.expire(now.at) {
             self.outbox.counters.drop(reason);
         }
+    }
+
+    /// Seals and sends the next frame, or drops one that waited too long. Whether there was one.
+    fn send_own(&mut self, now: Now, outlet: &mut impl Outlet) -> bool {
+        match self.outbox.egress.next(now.at) {
+            Some(Next::Send(outgoing, _)) => match self.seal(now, outgoing) {
+                Ok(transmit) => outlet.send(transmit),
+                Err(reason) => self.outbox.counters.drop(reason),
+            },
+            Some(Next::Dropped(_, reason)) => self.outbox.counters.drop(reason),
+            None => return false,
+        }
+        true
     }
 
     fn seal(&mut self, now: Now, outgoing: Outgoing) -> Result<Transmit, Drop> {

@@ -45,6 +45,11 @@ impl Letter {
             Mail::Datagram(path) => Some((*path, &self.payload)),
             Mail::Initiation(moved) => Some((moved.path, &self.payload)),
             Mail::List { .. }
+            | Mail::Seek(_)
+            | Mail::Notify(..)
+            | Mail::Introduced(_)
+            | Mail::Allocation(_)
+            | Mail::Leg(_)
             | Mail::Seen(..)
             | Mail::Write(_)
             | Mail::Written(_)

@@ -236,6 +236,11 @@ impl Shard {
             Mail::Initiation(_) => self.handed.mailed += 1,
             Mail::Ask(..) => self.handed.asked += 1,
             Mail::List { .. }
+            | Mail::Seek(_)
+            | Mail::Notify(..)
+            | Mail::Introduced(_)
+            | Mail::Allocation(_)
+            | Mail::Leg(_)
             | Mail::Seen(..)
             | Mail::Write(_)
             | Mail::Written(_)

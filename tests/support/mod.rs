@@ -237,13 +237,18 @@ impl Peer {
     }
 
     pub(crate) fn frame(&mut self, datagram: &[u8]) -> (Header, Vec<u8>) {
+        self.try_frame(datagram).unwrap()
+    }
+
+    /// What is in a datagram of the router, if it is a frame for this peer.
+    pub(crate) fn try_frame(&mut self, datagram: &[u8]) -> Option<(Header, Vec<u8>)> {
         let mut out = [0; 2048];
         match self.tunn.decapsulate(None, datagram, &mut out) {
             TunnResult::WriteToTunnelV4(plaintext, _) => {
                 let (_, header, body) = wire::split(wire::open(plaintext).unwrap());
-                (header, body.to_vec())
+                Some((header, body.to_vec()))
             }
-            other => panic!("{other:?}"),
+            _ => None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! forward.
 
 use arrayvec::ArrayVec;
+use rand_core::RngCore;
 
 use crate::bucket::{Rate, TokenBucket};
 use crate::ids::{HomeRef, PeerId, SessionRef};
@@ -21,6 +22,7 @@ use crate::wire::{Class, Code, Header, Kind, Multiaddr, multiaddr};
 
 use super::super::records::{Asker, asker};
 use super::super::{Mail, Request, Router};
+use super::Leg;
 
 /// Allocations and closings that one session may ask for: each may be a signature check.
 pub(super) const ASKED: Rate = Rate::new(8, 64);
@@ -132,7 +134,7 @@ impl<T: Tunnel> Router<T> {
                     Desk::TargetsOwner
                 }
                 Desk::TargetsOwner => self.find_leg(now, &mut letter),
-                Desk::TargetsHome => self.join(now, &mut letter),
+                Desk::TargetsHome => self.join(&mut letter),
                 Desk::Channel => self.open_channel(now, &mut letter),
                 Desk::RequestersHome => return self.allocated(now, &letter),
             };
@@ -143,8 +145,9 @@ impl<T: Tunnel> Router<T> {
     /// routing table knows, which the store remembers. A name that is a month old is not thrown away lightly.
     fn standing(&self, now: Now, peer: &PeerId) -> u8 {
         const HOUR_S: u64 = 3600;
-        let Some(met_unix_s) = self.table.met_unix_s(peer) else { return 1 };
-        match now.unix_s().saturating_sub(met_unix_s) / HOUR_S {
+        let Some(at) = self.table.find(peer) else { return 1 };
+        let (entry, _) = self.table.entry(at);
+        match now.unix_s().saturating_sub(entry.met_unix_s) / HOUR_S {
             0 => 1,
             1..24 => 2,
             24..168 => 4,
@@ -163,7 +166,7 @@ impl<T: Tunnel> Router<T> {
     }
 
     /// Says where the target is, and remembers to tell the channel's shard when it moves.
-    fn join(&mut self, _now: Now, letter: &mut Allocation) -> Desk {
+    fn join(&mut self, letter: &mut Allocation) -> Desk {
         let (session, peer) = (letter.target.home.session, letter.target.peer);
         let bound = self.peers.at(session).identity.is_some_and(|bound| bound.peer_id == peer);
         let Some(member) = self.member(session, peer).filter(|_| bound) else {
@@ -173,6 +176,7 @@ impl<T: Tunnel> Router<T> {
             letter.outcome = Err(Code::Unauthorized);
             return Desk::RequestersHome;
         }
+        self.peers.at(session).factor = letter.target.factor;
         letter.target = Member { factor: letter.target.factor, ..member };
         let shard = self.partition.between(&letter.requester.peer, &peer);
         self.peers.at(session).legs.add(shard);
@@ -180,7 +184,6 @@ impl<T: Tunnel> Router<T> {
     }
 
     fn open_channel(&mut self, now: Now, letter: &mut Allocation) -> Desk {
-        use rand_core::RngCore;
         let Allocation { requester, target, want_bps, .. } = &*letter;
         let stands = self.relay.asked(&target.peer, &requester.peer)
             || self.relay.asked(&requester.peer, &target.peer);
@@ -190,12 +193,12 @@ impl<T: Tunnel> Router<T> {
         }
         let entropy = self.rng.next_u64();
         let allocated = self.relay.allocate(now.at, requester, target, *want_bps, entropy);
-        self.outbox.counters.allocated(allocated.is_ok_and(|it| it.new));
+        self.outbox.counters.allocated(allocated.map(|it| it.new));
         letter.outcome = match allocated {
             Ok(Allocated { requester: leg, target: offered, new }) => {
                 if new {
                     let (home, other) = (target.home, requester.peer);
-                    self.tell_leg(now, home, super::Leg::Offer(home.session, other, offered));
+                    self.tell_leg(now, home, Leg::Offer(home.session, other, offered));
                 }
                 Ok(leg)
             }
@@ -213,12 +216,13 @@ impl<T: Tunnel> Router<T> {
         let session = letter.asker.session;
         match self.member(session, requester.peer) {
             Some(member) => {
+                self.peers.at(session).factor = requester.factor;
                 if (member.path, member.proven) != (requester.path, requester.proven) {
                     let member = Box::new(Member { factor: requester.factor, ..member });
-                    self.tell_shard(now, shard, super::Leg::Moved(member));
+                    self.tell_shard(now, shard, Leg::Moved(member));
                 }
             }
-            None => self.tell_shard(now, shard, super::Leg::Left(requester.peer, requester.home)),
+            None => self.tell_shard(now, shard, Leg::Left(requester.peer, requester.home)),
         }
         let Some(request) = self.request_of(&letter.asker) else { return };
         match letter.outcome {
@@ -239,7 +243,6 @@ impl<T: Tunnel> Router<T> {
         other: PeerId,
         assigned: &Assigned,
     ) {
-        use rand_core::RngCore;
         let Some(to) = self.source_of(session) else { return };
         let addrs = self.relay_addrs(&to.path);
         let offer = self.leg(&addrs, other, assigned);
@@ -272,7 +275,8 @@ impl<T: Tunnel> Router<T> {
     /// Where a leg sends: to the address that its session knows this router by, if that is told
     /// with what it sends.
     fn relay_addrs(&self, path: &Path) -> ArrayVec<Multiaddr, 1> {
-        let port = if path.local.socket == 0 { self.config.port } else { self.config.alternate_port };
+        let port =
+            if path.local.socket == 0 { self.config.port } else { self.config.alternate_port };
         let known = path.local.ip.filter(|ip| !ip.is_unspecified() && port > 0);
         known.map(|ip| multiaddr::encode((ip, port).into())).into_iter().collect()
     }
@@ -287,7 +291,7 @@ impl<T: Tunnel> Router<T> {
             path,
             proven: tenant.proven(),
             reachable: self.may_relay_to(&path),
-            factor: 1,
+            factor: self.peers.factor(session),
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! All of it is control mail of one order: a leg that moves after it joined is told of after.
 
+use rand_core::RngCore;
+
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::net::{Path, Prefix, target};
 use crate::partition::ShardSet;
@@ -74,7 +76,7 @@ impl<T: Tunnel> Router<T> {
             }
             Leg::Left(peer, home) => self.relay.left(&peer, home),
             Leg::Close(asker, peer, channel) => {
-                let closed = self.relay.close(now.at, channel, &peer);
+                let closed = self.relay.close(channel, &peer);
                 self.tell_shard(now, from, Leg::Closed(asker, channel, closed.is_some()));
                 if let Some(Closed { legs: [_, other], reason }) = closed {
                     self.outbox.counters.relay_closed(reason);
@@ -164,7 +166,6 @@ impl<T: Tunnel> Router<T> {
     }
 
     fn tell_status(&mut self, now: Now, session: SessionRef, status: &RelayStatus) {
-        use rand_core::RngCore;
         let Some(to) = self.source_of(session) else { return };
         let header = Header::request(Kind::RelayStatus, self.rng.next_u32());
         let limit = self.peers.at(session).plaintext_limit();
@@ -172,7 +173,6 @@ impl<T: Tunnel> Router<T> {
     }
 
     fn tell_end(&mut self, now: Now, session: SessionRef, channel: u32, reason: CloseReason) {
-        use rand_core::RngCore;
         let Some(to) = self.source_of(session) else { return };
         let close = RelayClose { channel, reason: reason as u32 };
         let header = Header::request(Kind::RelayClose, self.rng.next_u32());
