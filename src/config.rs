@@ -15,6 +15,7 @@ pub mod runtime;
 mod egress;
 mod overlay;
 mod port;
+mod relay;
 mod settings;
 mod shards;
 mod store;
@@ -193,7 +194,8 @@ impl Config {
             egress: egress::config(&self.values),
             table: overlay::config(&self.values),
             records: overlay::records(&self.values),
-            role: overlay::role(&self.values),
+            role: relay::role(&self.values),
+            relay: relay::config(&self.values, self.placement.count),
             reflect: self.values.flag(Name::ReflectEnabled),
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),

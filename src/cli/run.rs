@@ -22,7 +22,7 @@ use crate::config::{Config, Surroundings, key, places};
 use crate::counters::CountersView;
 use crate::counters::text::BuildInfo;
 use crate::identity::Identity;
-use crate::port::{BufferSize, Group, Steering};
+use crate::port::{BufferSize, Group, Steering, own_addresses};
 use crate::shard::{self, Shards, StartError};
 
 use super::banner::Banner;
@@ -225,6 +225,9 @@ fn start_shards(
     if store.is_some() {
         router.records.keeping = config.keeping();
     }
+    router.own = own_addresses().map(Arc::from).map_err(|error| {
+        Failure::new(Exit::System, format_args!("the addresses of this host: {error}"))
+    })?;
     let shards = shard::Config {
         sockets: ports.main.sockets,
         alternates: ports.alternates,

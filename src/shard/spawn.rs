@@ -246,7 +246,8 @@ pub fn spawn_prepared(
     let Config { store, counters, alternates, .. } = config;
     let alike = alternates.is_empty() || alternates.len() == sockets.len();
     assert!(alike, "the alternate port has a socket for every shard");
-    router.alternate_port = alternates.first().map_or(0, |socket| socket.local_addr().port());
+    let port_of = |sockets: &[Socket]| sockets.first().map_or(0, |it| it.local_addr().port());
+    (router.port, router.alternate_port) = (port_of(&sockets), port_of(&alternates));
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
     let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();

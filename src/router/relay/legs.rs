@@ -6,7 +6,6 @@ use rand_core::RngCore;
 
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::net::{Path, Prefix, target};
-use crate::partition::ShardSet;
 use crate::relay::{Assigned, CloseReason, Closed, Event, Member, Status};
 use crate::time::Now;
 use crate::tunnel::{Session, Tunnel};
@@ -146,7 +145,7 @@ impl<T: Tunnel> Router<T> {
 
     /// A session's identity is over, and with it its channels.
     pub(in super::super) fn legs_leave(&mut self, now: Now, session: SessionRef, peer: PeerId) {
-        let legs = std::mem::replace(&mut self.peers.at(session).legs, ShardSet::default());
+        let legs = std::mem::take(&mut self.peers.at(session).legs);
         let home = HomeRef { shard: self.shard, session };
         for shard in legs.iter() {
             self.tell_shard(now, shard, Leg::Left(peer, home));
