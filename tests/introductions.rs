@@ -34,12 +34,17 @@ impl Known {
     }
 }
 
-fn bench() -> Bench {
+/// Routers of one shard and of three, over which peers and ids are spread.
+fn each_size(test: impl Fn(Bench)) {
+    [1, 3].map(bench).map(test);
+}
+
+fn bench(shards: u16) -> Bench {
     let mut config = Config::default();
     config.tunnel.sessions_max = 1024;
     config.egress.sessions_max = 1024;
     config.own = Arc::from(["9.9.9.9".parse().unwrap()]);
-    Bench::with(config)
+    Bench::sharded(config, shards)
 }
 
 fn join(bench: &mut Bench, seed: u64, address: &str) -> Known {
@@ -98,186 +103,205 @@ fn sockets(addrs: &Addrs<'_>) -> Vec<String> {
 
 #[test]
 fn both_are_told_of_each_other_and_of_one_secret() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let mut b = join(&mut bench, 2, "2.2.2.2:5000");
-    let sent = ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000", "8.8.4.4:4001"], &[]);
-    let [(to, notice)] = &sent[..] else { panic!("one notice, not {}", sent.len()) };
-    assert_eq!(to.to_string(), "2.2.2.2:5000");
-    let (header, body) = b.peer.frame(notice);
-    assert_eq!(header.kind, Kind::RendezvousNotify.id());
-    let notice = RendezvousNotify::read(&body).unwrap();
-    assert_eq!((notice.requester, notice.wg_public), (a.id(), a.identity.wg_key()));
-    assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000", "8.8.4.4:4001"]);
-    assert_eq!((notice.windows, notice.window_ms), (2, 250));
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let sent =
+            ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000", "8.8.4.4:4001"], &[]);
+        let [(to, notice)] = &sent[..] else { panic!("one notice, not {}", sent.len()) };
+        assert_eq!(to.to_string(), "2.2.2.2:5000");
+        let (header, body) = b.peer.frame(notice);
+        assert_eq!(header.kind, Kind::RendezvousNotify.id());
+        let notice = RendezvousNotify::read(&body).unwrap();
+        assert_eq!((notice.requester, notice.wg_public), (a.id(), a.identity.wg_key()));
+        assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000", "8.8.4.4:4001"]);
+        assert_eq!((notice.windows, notice.window_ms), (2, 250));
 
-    // A retry has no second effect, and waits like the first.
-    let again = ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000"], &[]);
-    assert!(again.is_empty(), "{}", again.len());
+        // A retry has no second effect, and waits like the first.
+        let again = ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000"], &[]);
+        assert!(again.is_empty(), "{}", again.len());
 
-    let addrs = [multiaddr::encode("3.3.3.3:6000".parse().unwrap())];
-    let ack = RendezvousAck {
-        accept: true,
-        candidates: Addrs::of(&addrs),
-        nat_mapping: 1,
-        nat_filtering: 1,
-        consent: b"a token",
-    };
-    let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
-    let [(to, answer)] = &sent[..] else { panic!("one answer, not {}", sent.len()) };
-    assert_eq!(to.to_string(), "1.1.1.1:4000");
-    let (header, body) = a.peer.frame(answer);
-    assert_eq!((header.kind, header.correlation), (Kind::RendezvousResp.id(), 7));
-    let answer = RendezvousResp::read(&body).unwrap();
-    assert_eq!(answer.status, RendezvousStatus::Ok);
-    assert_eq!(sockets(&answer.candidates), ["2.2.2.2:5000", "3.3.3.3:6000"]);
-    assert_eq!(answer.attempt_secret, Some(notice.attempt_secret));
-    assert_eq!(answer.consent, b"a token");
-    // After the answer a retry gets it again.
-    let again = ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000"], &[]);
-    let [(_, repeated)] = &again[..] else { panic!("the answer again, not {}", again.len()) };
-    let (_, repeated) = a.peer.frame(repeated);
-    assert_eq!(RendezvousResp::read(&repeated).unwrap().attempt_secret, answer.attempt_secret);
+        let addrs = [multiaddr::encode("3.3.3.3:6000".parse().unwrap())];
+        let ack = RendezvousAck {
+            accept: true,
+            candidates: Addrs::of(&addrs),
+            nat_mapping: 1,
+            nat_filtering: 1,
+            consent: b"a token",
+        };
+        let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
+        let [(to, answer)] = &sent[..] else { panic!("one answer, not {}", sent.len()) };
+        assert_eq!(to.to_string(), "1.1.1.1:4000");
+        let (header, body) = a.peer.frame(answer);
+        assert_eq!((header.kind, header.correlation), (Kind::RendezvousResp.id(), 7));
+        let answer = RendezvousResp::read(&body).unwrap();
+        assert_eq!(answer.status, RendezvousStatus::Ok);
+        assert_eq!(sockets(&answer.candidates), ["2.2.2.2:5000", "3.3.3.3:6000"]);
+        assert_eq!(answer.attempt_secret, Some(notice.attempt_secret));
+        assert_eq!(answer.consent, b"a token");
+        // After the answer a retry gets it again.
+        let again = ask(&mut bench, &mut a, 7, b.id(), (1, 3), &["1.1.1.1:4000"], &[]);
+        let [(_, repeated)] = &again[..] else { panic!("the answer again, not {}", again.len()) };
+        let (_, repeated) = a.peer.frame(repeated);
+        assert_eq!(RendezvousResp::read(&repeated).unwrap().attempt_secret, answer.attempt_secret);
+    });
 }
 
 #[test]
 fn nobody_is_told_of_an_address_that_is_nobodys_business() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let mut b = join(&mut bench, 2, "2.2.2.2:5000");
-    let declared = [
-        "127.0.0.1:4000",
-        "10.0.0.1:4000",
-        "9.9.9.9:4000",
-        "8.8.8.8:53",
-        "224.0.0.1:4000",
-        "[::ffff:10.0.0.1]:4000",
-        "[64:ff9b::a00:1]:4000",
-    ];
-    let sent = ask(&mut bench, &mut a, 1, b.id(), (0, 0), &declared, &[]);
-    let (_, body) = b.peer.frame(&sent[0].1);
-    let notice = RendezvousNotify::read(&body).unwrap();
-    assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000"]);
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let declared = [
+            "127.0.0.1:4000",
+            "10.0.0.1:4000",
+            "9.9.9.9:4000",
+            "8.8.8.8:53",
+            "224.0.0.1:4000",
+            "[::ffff:10.0.0.1]:4000",
+            "[64:ff9b::a00:1]:4000",
+        ];
+        let sent = ask(&mut bench, &mut a, 1, b.id(), (0, 0), &declared, &[]);
+        let (_, body) = b.peer.frame(&sent[0].1);
+        let notice = RendezvousNotify::read(&body).unwrap();
+        assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000"]);
+    });
 }
 
 #[test]
 fn behind_one_nat_the_inner_addresses_are_told() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let mut b = join(&mut bench, 2, "1.1.1.1:5000");
-    let sent =
-        ask(&mut bench, &mut a, 1, b.id(), (3, 3), &["192.168.1.7:4000", "127.0.0.1:4000"], &[]);
-    let (header, body) = b.peer.frame(&sent[0].1);
-    let notice = RendezvousNotify::read(&body).unwrap();
-    assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000", "192.168.1.7:4000"]);
-    let addrs = [multiaddr::encode("192.168.1.8:5000".parse().unwrap())];
-    let candidates = Addrs::of(&addrs);
-    let ack =
-        RendezvousAck { accept: true, candidates, nat_mapping: 3, nat_filtering: 3, consent: &[] };
-    let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
-    let (_, body) = a.peer.frame(&sent[0].1);
-    let answer = RendezvousResp::read(&body).unwrap();
-    assert_eq!(answer.status, RendezvousStatus::Ok, "inside there is no NAT between them");
-    assert_eq!(sockets(&answer.candidates), ["1.1.1.1:5000", "192.168.1.8:5000"]);
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let mut b = join(&mut bench, 2, "1.1.1.1:5000");
+        let sent = ask(
+            &mut bench,
+            &mut a,
+            1,
+            b.id(),
+            (3, 3),
+            &["192.168.1.7:4000", "127.0.0.1:4000"],
+            &[],
+        );
+        let (header, body) = b.peer.frame(&sent[0].1);
+        let notice = RendezvousNotify::read(&body).unwrap();
+        assert_eq!(sockets(&notice.candidates), ["1.1.1.1:4000", "192.168.1.7:4000"]);
+        let addrs = [multiaddr::encode("192.168.1.8:5000".parse().unwrap())];
+        let candidates = Addrs::of(&addrs);
+        let ack = RendezvousAck {
+            accept: true,
+            candidates,
+            nat_mapping: 3,
+            nat_filtering: 3,
+            consent: &[],
+        };
+        let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
+        let (_, body) = a.peer.frame(&sent[0].1);
+        let answer = RendezvousResp::read(&body).unwrap();
+        assert_eq!(answer.status, RendezvousStatus::Ok, "inside there is no NAT between them");
+        assert_eq!(sockets(&answer.candidates), ["1.1.1.1:5000", "192.168.1.8:5000"]);
+    });
 }
 
 #[test]
 fn whoever_cannot_or_will_not_be_reached_is_told_so_at_once() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let mut b = join(&mut bench, 2, "2.2.2.2:5000");
-    let status = |a: &mut Known, bytes: &[u8]| {
-        let (header, body) = a.peer.frame(bytes);
-        assert_eq!(header.kind, Kind::RendezvousResp.id());
-        RendezvousResp::read(&body).unwrap().status
-    };
-    let sent = ask(&mut bench, &mut a, 1, PeerId([9; 32]), (0, 0), &[], &[]);
-    assert_eq!(status(&mut a, &sent[0].1), RendezvousStatus::NoSuchPeer);
-
-    let verdicts = [
-        (false, (1, 1), RendezvousStatus::Refused),
-        (true, (1, 3), RendezvousStatus::UnreachableNats),
-        (true, (1, 2), RendezvousStatus::Ok),
-    ];
-    for (correlation, (accept, nat, expected)) in (10..).zip(verdicts) {
-        let sent = ask(&mut bench, &mut a, correlation, b.id(), (3, 3), &[], &[]);
-        let (header, _) = b.peer.frame(&sent[0].1);
-        let ack = RendezvousAck {
-            accept,
-            candidates: Addrs::NONE,
-            nat_mapping: nat.0,
-            nat_filtering: nat.1,
-            consent: &[],
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let status = |a: &mut Known, bytes: &[u8]| {
+            let (header, body) = a.peer.frame(bytes);
+            assert_eq!(header.kind, Kind::RendezvousResp.id());
+            RendezvousResp::read(&body).unwrap().status
         };
-        let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
-        assert_eq!(status(&mut a, &sent[0].1), expected);
-        // An answer counts once.
-        assert!(acknowledge(&mut bench, &mut b, header.correlation, &ack).is_empty());
-    }
+        let sent = ask(&mut bench, &mut a, 1, PeerId([9; 32]), (0, 0), &[], &[]);
+        assert_eq!(status(&mut a, &sent[0].1), RendezvousStatus::NoSuchPeer);
 
-    let sent = ask(&mut bench, &mut a, 20, b.id(), (0, 0), &[], &[]);
-    let (header, _) = b.peer.frame(&sent[0].1);
-    let mut c = join(&mut bench, 3, "3.3.3.3:5000");
-    let ack = RendezvousAck { accept: true, ..RendezvousAck::default() };
-    assert!(acknowledge(&mut bench, &mut c, header.correlation, &ack).is_empty(), "not asked");
-    bench.advance(2_000_000_000);
-    let due = bench.due();
-    assert_eq!(status(&mut a, due.last().unwrap()), RendezvousStatus::NoAnswer);
-    assert!(bench.all_slots_home());
+        let verdicts = [
+            (false, (1, 1), RendezvousStatus::Refused),
+            (true, (1, 3), RendezvousStatus::UnreachableNats),
+            (true, (1, 2), RendezvousStatus::Ok),
+        ];
+        for (correlation, (accept, nat, expected)) in (10..).zip(verdicts) {
+            let sent = ask(&mut bench, &mut a, correlation, b.id(), (3, 3), &[], &[]);
+            let (header, _) = b.peer.frame(&sent[0].1);
+            let ack = RendezvousAck {
+                accept,
+                candidates: Addrs::NONE,
+                nat_mapping: nat.0,
+                nat_filtering: nat.1,
+                consent: &[],
+            };
+            let sent = acknowledge(&mut bench, &mut b, header.correlation, &ack);
+            assert_eq!(status(&mut a, &sent[0].1), expected);
+            // An answer counts once.
+            assert!(acknowledge(&mut bench, &mut b, header.correlation, &ack).is_empty());
+        }
+
+        let sent = ask(&mut bench, &mut a, 20, b.id(), (0, 0), &[], &[]);
+        let (header, _) = b.peer.frame(&sent[0].1);
+        let mut c = join(&mut bench, 3, "3.3.3.3:5000");
+        let ack = RendezvousAck { accept: true, ..RendezvousAck::default() };
+        assert!(acknowledge(&mut bench, &mut c, header.correlation, &ack).is_empty(), "not asked");
+        bench.advance(2_000_000_000);
+        let due = bench.due();
+        assert_eq!(status(&mut a, due.last().unwrap()), RendezvousStatus::NoAnswer);
+        assert!(bench.all_slots_home());
+    });
 }
 
 #[test]
 fn a_consent_that_is_no_good_is_refused() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let b = join(&mut bench, 2, "2.2.2.2:5000");
-    let c = join(&mut bench, 3, "3.3.3.3:5000");
-    let (punch, relay, a_id) = (consent_scope::PUNCH, consent_scope::RELAY, Some(a.id()));
-    let token = |by: &Known, subject, scope, until| {
-        let token = consent::sign(by.identity.signing_key(), subject, scope, NOW_S + until);
-        let mut bytes = [0; 256];
-        let mut out = Writer::new(&mut bytes);
-        token.write(&mut out).unwrap();
-        let len = out.len();
-        bytes[..len].to_vec()
-    };
-    let refused = [
-        (token(&c, a_id, punch, 600), Code::Unauthorized, "another issuer"),
-        (token(&b, Some(c.id()), punch, 600), Code::Invalid, "another subject"),
-        (token(&b, a_id, relay, 600), Code::Invalid, "another scope"),
-        (token(&b, a_id, punch, 3600), Code::Invalid, "too long"),
-        (token(&b, a_id, punch, 0), Code::Invalid, "expired"),
-    ];
-    for (correlation, (token, code, why)) in (1..).zip(&refused) {
-        let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], token);
-        let [(_, answer)] = &sent[..] else { panic!("{why}: {}", sent.len()) };
-        let (header, body) = a.peer.frame(answer);
-        assert_eq!(header.kind, Kind::Error.id(), "{why}");
-        assert_eq!(Error::read(&body).unwrap().code, *code, "{why}");
-    }
-    bench.advance(5_000_000_000);
-    for (correlation, token) in
-        [(30, token(&b, a_id, punch, 600)), (31, token(&b, None, punch, 600))]
-    {
-        let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], &token);
-        assert_eq!(sent[0].0.to_string(), "2.2.2.2:5000");
-    }
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let b = join(&mut bench, 2, "2.2.2.2:5000");
+        let c = join(&mut bench, 3, "3.3.3.3:5000");
+        let (punch, relay, a_id) = (consent_scope::PUNCH, consent_scope::RELAY, Some(a.id()));
+        let token = |by: &Known, subject, scope, until| {
+            let token = consent::sign(by.identity.signing_key(), subject, scope, NOW_S + until);
+            let mut bytes = [0; 256];
+            let mut out = Writer::new(&mut bytes);
+            token.write(&mut out).unwrap();
+            let len = out.len();
+            bytes[..len].to_vec()
+        };
+        let refused = [
+            (token(&c, a_id, punch, 600), Code::Unauthorized, "another issuer"),
+            (token(&b, Some(c.id()), punch, 600), Code::Invalid, "another subject"),
+            (token(&b, a_id, relay, 600), Code::Invalid, "another scope"),
+            (token(&b, a_id, punch, 3600), Code::Invalid, "too long"),
+            (token(&b, a_id, punch, 0), Code::Invalid, "expired"),
+        ];
+        for (correlation, (token, code, why)) in (1..).zip(&refused) {
+            let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], token);
+            let [(_, answer)] = &sent[..] else { panic!("{why}: {}", sent.len()) };
+            let (header, body) = a.peer.frame(answer);
+            assert_eq!(header.kind, Kind::Error.id(), "{why}");
+            assert_eq!(Error::read(&body).unwrap().code, *code, "{why}");
+        }
+        bench.advance(5_000_000_000);
+        for (correlation, token) in
+            [(30, token(&b, a_id, punch, 600)), (31, token(&b, None, punch, 600))]
+        {
+            let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], &token);
+            assert_eq!(sent[0].0.to_string(), "2.2.2.2:5000");
+        }
+    });
 }
 
 #[test]
 fn who_asks_too_often_is_told_to_wait() {
-    let mut bench = bench();
-    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
-    let b = join(&mut bench, 2, "2.2.2.2:5000");
-    let mut limited = 0;
-    for correlation in 0..20 {
-        let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], &[]);
-        let [(to, bytes)] = &sent[..] else { panic!("{}", sent.len()) };
-        if to.to_string() == "1.1.1.1:4000" {
-            let (_, body) = a.peer.frame(bytes);
-            assert_eq!(Error::read(&body).unwrap().code, Code::RateLimited);
-            limited += 1;
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let b = join(&mut bench, 2, "2.2.2.2:5000");
+        let mut limited = 0;
+        for correlation in 0..20 {
+            let sent = ask(&mut bench, &mut a, correlation, b.id(), (0, 0), &[], &[]);
+            let [(to, bytes)] = &sent[..] else { panic!("{}", sent.len()) };
+            if to.to_string() == "1.1.1.1:4000" {
+                let (_, body) = a.peer.frame(bytes);
+                assert_eq!(Error::read(&body).unwrap().code, Code::RateLimited);
+                limited += 1;
+            }
         }
-    }
-    assert!((9..=10).contains(&limited), "{limited}");
+        assert!((9..=10).contains(&limited), "{limited}");
+    });
 }

@@ -91,8 +91,11 @@ impl Known {
     }
 }
 
-pub(crate) fn bench() -> Bench {
-    Bench::with(config())
+/// Routers of one shard and of three: seeds are such that peers, ids and channels are spread.
+pub(crate) fn each_size(test: impl Fn(Bench)) {
+    for shards in [1, 3] {
+        test(Bench::sharded(config(), shards));
+    }
 }
 
 pub(crate) fn config() -> Config {

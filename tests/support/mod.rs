@@ -17,6 +17,7 @@ use molia_router::identity::Identity;
 use molia_router::ids::WgKey;
 use molia_router::limits;
 use molia_router::net::{Datagram, Local, Path, Transmit};
+use molia_router::partition::Partition;
 use molia_router::router::{Config, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::Secrets;
@@ -45,6 +46,8 @@ fn pool(slot_bytes: usize, slots: usize) -> Pool {
 /// The router under test.
 pub(crate) struct Bench {
     pub(crate) router: Router<WireGuard>,
+    /// Its further shards.
+    pub(crate) others: Vec<Router<WireGuard>>,
     pub(crate) now: Now,
     receive: Pool,
     key: WgKey,
@@ -60,17 +63,90 @@ impl Bench {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::sharded(config, 1)
+    }
+
+    /// A router of so many shards.
+    pub(crate) fn sharded(config: Config, shards: u16) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(ROUTER_SEED);
         let identity = Arc::new(Identity::generate(&mut rng));
         let key = identity.wg_key();
-        let sessions = config.tunnel.sessions_max as usize;
-        let tunnel = WireGuard::new(identity.wg_secret().clone(), sessions);
-        let slots = pool(limits::SLOT_BYTES, config.slots());
-        let secrets = Secrets { cookies: [1; 32], seed: [2; 32] };
-        let counters = Counters::anonymous(0).unwrap();
-        let router = Router::new(config, identity, tunnel, slots, counters, &secrets);
-        let receive = pool(limits::RX_SLOT_BYTES, 2);
-        Self { router, now: now(1_000_000_000), receive, key, rng }
+        let partition = Partition::new(shards, identity.home_seed(), &identity.peer_id());
+        let shard = |shard: u16| {
+            let mut config = config.clone();
+            (config.tunnel.shard, config.tunnel.partition) = (shard, partition);
+            let sessions = config.tunnel.sessions_max as usize;
+            let tunnel = WireGuard::new(identity.wg_secret().clone(), sessions);
+            let slots = pool(limits::SLOT_BYTES, config.slots());
+            let secrets = Secrets { cookies: [1; 32], seed: [2 + shard.to_le_bytes()[0]; 32] };
+            let counters = Counters::anonymous(shard.into()).unwrap();
+            Router::new(config, Arc::clone(&identity), tunnel, slots, counters, &secrets)
+        };
+        let (router, others) = (shard(0), (1..shards).map(shard).collect());
+        let receive = pool(limits::RX_SLOT_BYTES, 8);
+        Self { router, others, now: now(1_000_000_000), receive, key, rng }
+    }
+
+    /// The shard that a datagram is steered to.
+    fn steered(&mut self, bytes: &[u8]) -> &mut Router<WireGuard> {
+        let shards = self.others.len() + 1;
+        let bits = u16::try_from(shards).unwrap().next_power_of_two().trailing_zeros();
+        let top = match bytes {
+            [4, _, _, _, _, _, _, top, ..] | [5, _, _, _, top, ..] => u32::from(*top) << 24,
+            _ => 0,
+        };
+        let shard = top.checked_shr(32 - bits).unwrap_or(0) as usize;
+        if shard == 0 || shard >= shards { &mut self.router } else { &mut self.others[shard - 1] }
+    }
+
+    /// Lets a receive slot arrive at the shard that its first datagram is steered to; returns what
+    /// left, in the slots that it left in.
+    pub(crate) fn arrive(&mut self, path: Path, buf: Buf, segment: usize) -> Vec<Transmit> {
+        let (mut sent, now) = (Vec::new(), self.now);
+        let head = buf[..buf.len().min(16)].to_vec();
+        let datagram = Datagram { path, segment, buf };
+        let left = self.steered(&head).receive(now, datagram, &mut |it: Transmit| sent.push(it));
+        assert!(left.is_none());
+        let mut by_mail = Vec::new();
+        self.pass_mail(&mut by_mail);
+        for (path, bytes) in by_mail {
+            let mut buf = self.receive.take().unwrap();
+            assert!(buf.extend(&bytes));
+            sent.push(Transmit { path, segment: bytes.len(), buf, dscp: 0 });
+        }
+        sent
+    }
+
+    /// Every shard.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Router<WireGuard>> {
+        std::iter::once(&self.router).chain(&self.others)
+    }
+
+    /// Lets the shards read what they wrote to each other.
+    fn pass_mail(&mut self, sent: &mut Vec<(Path, Vec<u8>)>) {
+        let now = self.now;
+        loop {
+            let mut letters = Vec::new();
+            for (from, router) in
+                (0..).zip(std::iter::once(&mut self.router).chain(&mut self.others))
+            {
+                router.take_mail(now, |to, mail, payload| {
+                    letters.push((from, to, mail, payload.to_vec()));
+                });
+            }
+            if letters.is_empty() {
+                return;
+            }
+            for (from, to, mail, payload) in letters {
+                let router = match to {
+                    0 => &mut self.router,
+                    other => &mut self.others[usize::from(other) - 1],
+                };
+                let mut outlet = |it: Transmit| sent.push((it.path, it.buf.to_vec()));
+                router.deliver(now, from, mail, &payload, &mut outlet);
+                router.transmit(now, &mut outlet);
+            }
+        }
     }
 
     /// A peer that never spoke to the router.
@@ -98,9 +174,10 @@ impl Bench {
         let mut sent = Vec::new();
         self.advance(1_000_000);
         let now = self.now;
-        self.router
-            .receive(now, datagram, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
-        self.router.transmit(now, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        let router = self.steered(bytes);
+        router.receive(now, datagram, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        router.transmit(now, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        self.pass_mail(&mut sent);
         sent
     }
 
@@ -108,8 +185,12 @@ impl Bench {
     pub(crate) fn due(&mut self) -> Vec<Vec<u8>> {
         self.advance(20_000_000);
         let mut sent = Vec::new();
-        self.router.poll(self.now, &mut |it: Transmit| sent.push(it.buf.to_vec()));
-        sent
+        let now = self.now;
+        for router in std::iter::once(&mut self.router).chain(&mut self.others) {
+            router.poll(now, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        }
+        self.pass_mail(&mut sent);
+        sent.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
     /// Lets time pass; a turn answers a limited number of handshakes.
@@ -149,8 +230,8 @@ impl Bench {
     }
 
     pub(crate) fn all_slots_home(&self) -> bool {
-        let (free, all) = self.router.buffers();
-        free == all && self.receive.free() == self.receive.slots()
+        let mut buffers = self.shards().map(Router::buffers);
+        buffers.all(|(free, all)| free == all) && self.receive.free() == self.receive.slots()
     }
 }
 
