@@ -42,9 +42,10 @@ impl Meter {
         self.ns_per_unit
     }
 
-    /// Units a second, rounded up; `None` without limit.
+    /// Units a second, rounded; `None` without limit.
     pub fn per_s(&self) -> Option<u64> {
-        let per_s = (1_000_000_000_u128 << 32).div_ceil(u128::from(self.ns_per_unit.max(1)));
+        let cost = u128::from(self.ns_per_unit.max(1));
+        let per_s = ((1_000_000_000_u128 << 32) + cost / 2) / cost;
         (self.ns_per_unit > 0).then(|| u64::try_from(per_s).unwrap_or(u64::MAX))
     }
 

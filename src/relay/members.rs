@@ -136,12 +136,12 @@ impl Members {
         let (places, prefixes) = (Self::places(config), Self::prefix_places(config));
         let locals = Self::local_places(config);
         Self {
-            names: Names::new(places, keyed()),
+            names: Names::new(places, Tag([0; 16]), keyed()),
             hot: vec![Hot::EMPTY; places].into(),
             cold: vec![Cold::EMPTY; places].into(),
-            prefix_names: Names::new(prefixes, keyed()),
+            prefix_names: Names::new(prefixes, Prefix([0; 7]), keyed()),
             prefixes: vec![PrefixBudget::default(); prefixes + 1].into(),
-            local_names: Names::new(locals, keyed()),
+            local_names: Names::new(locals, Local::default(), keyed()),
             locals: vec![Local::default(); locals].into(),
         }
     }

@@ -15,13 +15,15 @@ const BUSY: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<K> {
-    name: Option<K>,
+    name: K,
     uses: u32,
-    /// Next of the same hash.
+    /// Next of the same hash; [`NAMELESS`] before the place had its first name.
     chain: u32,
     /// Next to be reused.
     next: u32,
 }
+
+const NAMELESS: u32 = u32::MAX - 1;
 
 /// What [`Names::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +56,13 @@ impl<K: Copy + Eq + Hash> Names<K> {
         (places / 2 + 1).next_power_of_two()
     }
 
-    pub(super) fn new(places: usize, keyed: Keyed) -> Self {
+    /// `filler` stands where there is no name yet.
+    pub(super) fn new(places: usize, filler: K, keyed: Keyed) -> Self {
         let places = u32::try_from(places).unwrap_or(NIL);
         assert!(places > 0 && places < BUSY, "places are u32");
         let entry = |at: u32| {
             let next = if at + 1 < places { at + 1 } else { NIL };
-            Entry { name: None, uses: 0, chain: NIL, next }
+            Entry { name: filler, uses: 0, chain: NAMELESS, next }
         };
         Self {
             entries: (0..places).map(entry).collect(),
@@ -136,12 +139,13 @@ impl<K: Copy + Eq + Hash> Names<K> {
                 break at;
             }
         };
-        if let Some(old) = self.entries[at as usize].name {
+        let Entry { name: old, chain, .. } = self.entries[at as usize];
+        if chain != NAMELESS {
             self.unchain(at, &old);
         }
         let chain = self.keyed.index(&name, self.chains.len());
         let entry = &mut self.entries[at as usize];
-        entry.name = Some(name);
+        entry.name = name;
         entry.chain = std::mem::replace(&mut self.chains[chain], at);
         Some(at)
     }
@@ -149,7 +153,7 @@ impl<K: Copy + Eq + Hash> Names<K> {
     fn position(&self, name: &K) -> Option<u32> {
         let mut at = self.chains[self.keyed.index(name, self.chains.len())];
         while let Some(entry) = self.entries.get(at as usize) {
-            if entry.name.as_ref() == Some(name) {
+            if entry.name == *name {
                 return Some(at);
             }
             at = entry.chain;
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_place_goes_first() {
-        let mut names = Names::new(3, Keyed::new([1, 2]));
+        let mut names = Names::new(3, 0, Keyed::new([1, 2]));
         let (a, b, c) = (taken(&mut names, 10), taken(&mut names, 11), taken(&mut names, 12));
         assert_eq!((a, b, c), ((0, true), (1, true), (2, true)));
         assert_eq!(names.take(13), None);
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn names_agree_with_a_map() {
-        let mut names = Names::new(50, Keyed::new([3, 4]));
+        let mut names = Names::new(50, 0, Keyed::new([3, 4]));
         let mut uses = std::collections::BTreeMap::new();
         let mut dice = 1_u64;
         for _ in 0..20_000 {

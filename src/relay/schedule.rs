@@ -199,19 +199,20 @@ impl Relay {
         }
     }
 
-    /// Promises a backlog its next turn.
+    /// Promises a backlog its next turn, which begins when its first datagram can be paid.
     fn plan(&mut self, now: Moment, at: u16) {
         let backlog = self.waiting.get(at);
         let (leg, granted) = (backlog.leg, backlog.granted);
         let deficit = backlog.deficit.saturating_add(QUANTUM).min(QUANTUM);
         let (bytes, deficit) = self.waiting.batch(at, deficit);
-        let more = bytes.saturating_sub(granted);
+        let head = self.waiting.head(at).map_or(0, |(_, bytes)| bytes).saturating_sub(granted);
         let channel = self.channels.get(leg.slot());
-        let charge = self.budgets.charge(now, &self.members, channel, leg, more.into(), true);
+        let charge = self.budgets.charge(now, &self.members, channel, leg, head.into(), true);
+        let more = bytes.saturating_sub(granted);
         self.members.reserve(channel.members[leg.side()], more);
         let backlog = self.waiting.get_mut(at);
         (backlog.deficit, backlog.granted) = (deficit, granted + more);
-        backlog.ready = charge.ready;
+        backlog.ready = charge.ready.max(now);
         match charge.ready <= now {
             true => self.queue(now, at),
             false => self.park(at),
@@ -224,7 +225,7 @@ impl Relay {
         if !self.waiting.in_turn() {
             self.router_ready = now;
         }
-        self.waiting.put(at, State::InTurn);
+        self.waiting.put_in_turn(at);
     }
 
     /// Until its sender's budgets can pay, or until its oldest datagram is too old.

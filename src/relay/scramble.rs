@@ -77,7 +77,9 @@ mod tests {
     use super::*;
 
     fn scramble(shard: u16, shard_bits: u32) -> Scramble {
-        Scramble::new(shard, shard_bits, [1, 2, 3, 4].map(|seed| Keyed::new([seed, !seed])))
+        let secret = Keyed::new([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
+        let keyed = |n: u64| Keyed::new([secret.hash(&n), secret.hash(&!n)]);
+        Scramble::new(shard, shard_bits, [1, 2, 3, 4].map(keyed))
     }
 
     #[test]

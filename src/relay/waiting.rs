@@ -96,12 +96,20 @@ struct Link {
 
 impl List {
     fn push(&mut self, links: &mut [Link], at: u16) {
-        links[usize::from(at)] = Link { next: END, prev: self.last };
-        match self.last {
-            END => self.first = at,
-            last => links[usize::from(last)].next = at,
+        self.insert(links, at, self.last);
+    }
+
+    /// Puts `at` behind `before`, which is in the list, or in front of all.
+    fn insert(&mut self, links: &mut [Link], at: u16, before: u16) {
+        let next = match before {
+            END => std::mem::replace(&mut self.first, at),
+            before => std::mem::replace(&mut links[usize::from(before)].next, at),
+        };
+        links[usize::from(at)] = Link { next, prev: before };
+        match next {
+            END => self.last = at,
+            next => links[usize::from(next)].prev = at,
         }
-        self.last = at;
     }
 
     fn remove(&mut self, links: &mut [Link], at: u16) {
@@ -117,7 +125,9 @@ impl List {
     }
 }
 
-/// How many backlogs there may be.
+/// Backlogs that are passed at most on the way to a place in turn: more than get ready in a tick.
+const OVERTAKEN_MAX: u32 = 64;
+/// Lists of backlogs by length.
 const LENGTHS: usize = Config::WAITING_PER_FLOW_MAX as usize + 1;
 
 /// All that waits in a shard.
@@ -244,6 +254,22 @@ impl Waiting {
             State::InTurn => self.turn = list,
             State::Parked => {}
         }
+    }
+
+    /// Puts a backlog in turn, before those that became ready later than it: a timer fires late
+    /// by a tick, and who lost its place for that would lose a part of its share.
+    pub(super) fn put_in_turn(&mut self, at: u16) {
+        self.put(at, State::Parked);
+        let ready = self.get(at).ready;
+        let mut before = self.turn.last;
+        for _ in 0..OVERTAKEN_MAX {
+            if before == END || self.get(before).ready <= ready {
+                break;
+            }
+            before = self.links[usize::from(before)].prev;
+        }
+        self.turn.insert(&mut self.links, at, before);
+        self.get_mut(at).state = State::InTurn;
     }
 
     /// The first in turn for the router's budget.
