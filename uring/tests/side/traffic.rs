@@ -113,7 +113,7 @@ pub(crate) fn no_wake_is_lost(kind: Kind) {
         if n % 4 == 0 {
             let there = peer("127.0.0.1:0");
             let late = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(u64::from(n % 8)));
+                thread::park_timeout(Duration::from_millis(u64::from(n % 8)));
                 there.send_to(&[n], to).unwrap();
             });
             both.turn(Duration::from_secs(1000), &mut sink);
