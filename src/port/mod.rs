@@ -80,10 +80,10 @@ pub enum EngineChoice {
 /// An engine, and what it takes to change it.
 #[derive(Debug)]
 pub struct AnyPort {
-    inner: Inner,
-    config: EngineConfig,
     /// None until the first one is opened.
     sides: Option<Box<Sides>>,
+    inner: Inner,
+    config: EngineConfig,
 }
 
 #[derive(Debug)]
@@ -258,6 +258,16 @@ impl AnyPort {
         }
     }
 
+    /// Before the engine takes all slots that are free, and waits.
+    #[inline]
+    fn prepare_aside(&mut self) {
+        if let Some(sides) = &mut self.sides {
+            let (pool, stats) = with!(&mut self.inner, engine => engine.pool_and_stats());
+            sides.sockets.flush(stats);
+            sides.sockets.stock(pool, stats);
+        }
+    }
+
     #[inline]
     fn flush_aside(&mut self) {
         if let Some(sides) = &mut self.sides {
@@ -270,7 +280,7 @@ impl AnyPort {
 impl Port for AnyPort {
     #[inline]
     fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) -> io::Result<()> {
-        self.flush_aside();
+        self.prepare_aside();
         self.turn_main(timeout, sink)?;
         if self.sides.is_some() {
             self.look_aside(sink);

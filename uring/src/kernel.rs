@@ -165,19 +165,18 @@ impl Kernel {
             self.watching = true;
         }
         if self.beside.is_some() {
-            self.arm_beside(pool)?;
+            self.arm_beside()?;
         }
         Ok(())
     }
 
     /// Watches the side sockets, unless they are watched already or there is no slot to receive
     /// into. The watch ends with its one [`Event::Beside`], at once if something is there.
-    fn arm_beside(&mut self, pool: &Pool) -> io::Result<()> {
-        if let Some(beside) = self.beside.as_ref().filter(|_| !self.awaiting_beside)
-            && pool.free() > 0
+    fn arm_beside(&mut self) -> io::Result<()> {
+        if let Some(set) = self.beside.as_ref().and_then(Watch::fd)
+            && !self.awaiting_beside
         {
-            let set = Fd(beside.set().as_raw_fd());
-            let entry = opcode::PollAdd::new(set, libc::POLLIN as u32).build();
+            let entry = opcode::PollAdd::new(Fd(set.as_raw_fd()), libc::POLLIN as u32).build();
             self.push_plain(&entry.user_data(BESIDE))?;
             self.awaiting_beside = true;
         }

@@ -250,9 +250,8 @@ impl MmsgEngine {
         let events = receive | send;
         let waker = self.socket.wake_source();
         let own = self.socket.as_fd();
-        // They receive into free slots, not into those that are posted.
-        let free = if self.pool.free() > 0 { libc::POLLIN } else { 0 };
-        let beside = self.beside.as_ref().map_or(poll(own, 0), |set| poll(set.set().as_fd(), free));
+        let beside = self.beside.as_ref().and_then(Watch::fd);
+        let beside = beside.map_or(poll(own, 0), |set| poll(set, libc::POLLIN));
         let mut fds = [poll(waker.fd(), libc::POLLIN), poll(own, events), beside];
         self.stats.syscalls += 1;
         match sys::poll(&mut fds, timeout) {

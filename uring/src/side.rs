@@ -9,11 +9,14 @@
 //!   what is still there (it is level-triggered).
 //! * Nothing waits for room in a send buffer: what finds it full is dropped and counted.
 //!
-//! All of them share one queue, one set of message headers and a few receive slots.
+//! All of them share one queue, one set of message headers and a few receive slots, which they
+//! [take](SideSockets::stock) as slots come home: an engine that is flooded would leave them none.
+//! Without a slot nobody waits for them.
 
+use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use bufpool::Pool;
 
@@ -37,19 +40,32 @@ const EVENTS: usize = 64;
 
 /// What a turn waits for beside its engine's own socket: that a side socket has something.
 #[derive(Clone, Debug)]
-pub struct Watch(Arc<OwnedFd>);
+pub struct Watch(Rc<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    /// The epoll instance.
+    set: OwnedFd,
+    /// Whether there is a slot to receive into.
+    stocked: Cell<bool>,
+}
 
 impl Watch {
-    pub(crate) fn set(&self) -> &OwnedFd {
-        &self.0
+    /// What to wait for, unless there is no slot to receive into.
+    #[inline]
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.stocked.get().then(|| self.set())
+    }
+
+    fn set(&self) -> BorrowedFd<'_> {
+        self.0.set.as_fd()
     }
 }
 
 /// UDP sockets by number, without an engine of their own.
 #[derive(Debug)]
 pub struct SideSockets {
-    /// The epoll instance.
-    set: Arc<OwnedFd>,
+    watch: Watch,
     /// By number; there is none with number 0.
     sides: Vec<Option<Box<Side>>>,
     count: usize,
@@ -89,7 +105,7 @@ impl SideSockets {
     pub fn new(config: &EngineConfig, slot_bytes: usize, waker: Waker) -> io::Result<Self> {
         config.check();
         Ok(Self {
-            set: Arc::new(sys::epoll()?),
+            watch: Watch(Rc::new(Watched { set: sys::epoll()?, stocked: Cell::new(false) })),
             sides: Vec::new(),
             count: 0,
             ready: Vec::with_capacity(EVENTS),
@@ -125,7 +141,7 @@ impl SideSockets {
             socket.refuse_gro();
         }
         socket.share_waker(&self.waker);
-        sys::epoll_add(self.set.as_fd(), socket.as_fd(), id.into())?;
+        sys::epoll_add(self.watch.set(), socket.as_fd(), id.into())?;
         let side = Side {
             intake: Intake::new(&socket, id),
             addressing: Addressing::of(&socket),
@@ -149,7 +165,11 @@ impl SideSockets {
         let side = self.sides.get_mut(usize::from(id))?.take()?;
         self.count -= 1;
         // By name, for another handle of it may stay open. It was added, so it can be taken out.
-        let _ = sys::epoll_delete(self.set.as_fd(), side.socket.as_fd());
+        let _ = sys::epoll_delete(self.watch.set(), side.socket.as_fd());
+        if self.is_empty() {
+            self.posted.clear();
+            self.watch.0.stocked.set(false);
+        }
         Some(side.socket)
     }
 
@@ -170,7 +190,17 @@ impl SideSockets {
 
     /// What an engine is to wait for on their behalf.
     pub fn watch(&self) -> Watch {
-        Watch(Arc::clone(&self.set))
+        self.watch.clone()
+    }
+
+    /// Takes what is missing of their receive slots from `pool`, before the engine takes all that
+    /// are free: to be called once in a turn.
+    #[inline]
+    pub fn stock(&mut self, pool: &Pool, stats: &mut Stats) {
+        if self.count > 0 {
+            self.posted.refill(pool, stats);
+            self.watch.0.stocked.set(self.posted.len > 0);
+        }
     }
 
     /// Adds what waits in the sockets to `sink`, in slots of `pool`: about `most` messages at most
@@ -198,7 +228,6 @@ impl SideSockets {
             self.at += 1;
             self.receive_from(self.ready[self.at - 1], stats, sink);
         }
-        self.posted.clear();
         stats.rx_batches += u64::from(sink.len() > before);
         sink.len() - before
     }
@@ -210,7 +239,7 @@ impl SideSockets {
         self.ready.clear();
         self.at = 0;
         // It fails only for a signal: what is there is there the next time too.
-        let count = sys::epoll_ready(self.set.as_fd(), &mut self.events).unwrap_or(0);
+        let count = sys::epoll_ready(self.watch.set(), &mut self.events).unwrap_or(0);
         self.ready.extend(self.events[..count].iter().map(Event::id));
         count > 0
     }

@@ -56,6 +56,8 @@ mod both {
         }
 
         pub(crate) fn turn(&mut self, timeout: Duration, sink: &mut Vec<Datagram>) {
+            let (pool, stats) = self.engine.pool_and_stats();
+            self.sides.stock(pool, stats);
             self.engine.turn(timeout, sink).unwrap();
             if self.engine.watched().unwrap_or(true) {
                 let (pool, stats) = self.engine.pool_and_stats();
@@ -115,5 +117,6 @@ for_both_engines! {
     many::one_of_a_thousand_is_heard,
     many::a_socket_is_closed_while_data_waits,
     many::without_slots_nothing_is_tried,
+    many::a_flooded_engine_keeps_nobody_out,
     many::numbers_are_told_apart,
 }

@@ -156,3 +156,29 @@ pub(crate) fn numbers_are_told_apart(kind: Kind) {
     both.flush();
     assert_eq!((both.stats().tx_errors.count(Kinds::NoAddress), small.free()), (1, 1));
 }
+
+/// An engine that would take every slot leaves the others theirs.
+pub(crate) fn a_flooded_engine_keeps_nobody_out(kind: Kind) {
+    let mut both = some!(Both::with_slots(kind, 24));
+    let (peer, side) = (peer("127.0.0.1:0"), both.side(1, "127.0.0.1:0"));
+    let main = both.engine.socket().local_addr();
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        for _ in 0..40 {
+            peer.send_to(b"flood", main).unwrap();
+        }
+        both.turn(Duration::from_millis(1), &mut held);
+        // As a shard whose time is over: it handles a few.
+        held.drain(..held.len().min(12));
+    }
+    peer.send_to(b"aside", side).unwrap();
+    for turn in 0.. {
+        peer.send_to(b"flood", main).unwrap();
+        both.turn(Duration::from_millis(1), &mut held);
+        if held.iter().any(|one| one.path.local.socket == 1) {
+            break;
+        }
+        held.drain(..held.len().min(12));
+        assert!(turn < 10, "not heard");
+    }
+}
