@@ -138,8 +138,11 @@ impl Shard {
             self.receive();
             // Nothing to post until something comes or goes; or a short rest, so that it has to
             // be woken at other times too.
-            let blocked = full || self.has_all_posted();
-            if (blocked || self.random().is_multiple_of(64)) && self.mailbox.sleep() {
+            let rests = full || self.has_all_posted() || self.random().is_multiple_of(64);
+            if rests && self.mailbox.sleep() {
+                // Sleeping may have sent all that found no room: then nobody has to wake it for that.
+                let waits = self.mailbox.stats().class(Class::Control).depth > 0;
+                let blocked = (full && waits) || self.has_all_posted();
                 let wait = if blocked { WAIT } else { Duration::from_micros(50) };
                 let before = clock.moment();
                 // Sleeping flushes, and what it sent may have been the last.
