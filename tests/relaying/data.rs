@@ -11,7 +11,7 @@ use crate::known::{Leg, Sent, channel, config, each_size, join, sent};
 use crate::support::Bench;
 
 /// Channel data with a WireGuard data message of so many bytes in all.
-fn data(leg: &Leg, bytes: usize, fill: u8) -> Vec<u8> {
+pub(crate) fn data(leg: &Leg, bytes: usize, fill: u8) -> Vec<u8> {
     let mut datagram = vec![fill; bytes];
     let mut head = [0; HEADER_BYTES];
     leg.channel.write(&mut head);
@@ -20,7 +20,7 @@ fn data(leg: &Leg, bytes: usize, fill: u8) -> Vec<u8> {
     datagram
 }
 
-fn path(address: &str) -> Path {
+pub(crate) fn path(address: &str) -> Path {
     Path { peer: address.parse().unwrap(), local: Local::default() }
 }
 
@@ -135,7 +135,7 @@ fn what_is_not_the_legs_or_not_wireguards_goes_nowhere() {
     });
 }
 
-fn dropped(bench: &Bench, reason: Drop) -> u64 {
+pub(crate) fn dropped(bench: &Bench, reason: Drop) -> u64 {
     let of_shard = |router: &Router<WireGuard>| {
         router.counters().snapshot().value(Id::Dropped, &[reason.label()]).unwrap()
     };

@@ -6,4 +6,6 @@ mod support;
 
 mod allocation;
 mod data;
+mod deny;
+mod fair;
 mod known;
