@@ -8,4 +8,5 @@ mod allocation;
 mod data;
 mod deny;
 mod fair;
+mod frugal;
 mod known;
