@@ -21,7 +21,7 @@ fn pool(slots: usize) -> Pool {
     Pool::new(PoolConfig {
         slot_bytes: 2048,
         slots,
-        headroom: 32,
+        headroom: 0,
         hugepages: Hugepages::Off,
         prefault: false,
     })
