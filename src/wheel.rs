@@ -50,9 +50,10 @@ impl Node {
     }
 
     /// Level and slot that its list is in.
+    #[expect(clippy::cast_possible_truncation, reason = "a slot is the lowest of the bits kept")]
     const fn place(&self) -> (usize, usize) {
         let level = (self.at_level >> AT_BITS) as u32;
-        let slot = self.at() >> (level * DIGIT_BITS) & (SLOTS as u64 - 1);
+        let slot = (self.at() >> (level * DIGIT_BITS)) as u32 % SLOTS as u32;
         (level as usize, slot as usize)
     }
 }

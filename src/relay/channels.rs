@@ -15,7 +15,7 @@ pub(super) struct Leg(pub(super) u32);
 impl Leg {
     #[inline]
     pub(super) const fn new(slot: u32, side: usize) -> Self {
-        Self(slot << 1 | (side & 1) as u32)
+        Self(slot << 1 | (side != 0) as u32)
     }
 
     #[inline]

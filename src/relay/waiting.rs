@@ -14,7 +14,8 @@ use crate::wire::kind::Class;
 /// End of a list of backlogs.
 const END: u16 = u16::MAX;
 /// Bytes that a backlog may send before the next in turn: any datagram.
-pub(super) const QUANTUM: i32 = crate::limits::SLOT_BYTES as i32;
+pub(super) const QUANTUM: i32 = 2048;
+const _: () = assert!(QUANTUM as usize == crate::limits::SLOT_BYTES);
 
 /// What a backlog does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -159,7 +159,7 @@ fn the_longest_queue_pays_for_the_last_place() {
         let first = relay.route(at(0), &a.path, made.requester.channel, 2048, 1).unwrap();
         flows.push(first.flow);
     }
-    let mut offer = |relay: &mut Relay, flow: usize, content: u32| {
+    let offer = |relay: &mut Relay, flow: usize, content: u32| {
         relay.enqueue(at(0), flows[flow], Class::Coordination, data(&pool, 100, content))
     };
     for n in 0..8 {

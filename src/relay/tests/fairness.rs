@@ -94,7 +94,9 @@ fn mixes(dice: &mut Dice) -> Vec<Vec<Load>> {
             .concat(),
     ];
     for _ in 0..4 {
-        let one = |dice: &mut Dice| load(1_000 << dice.roll(10), 60 + dice.roll(1400) as usize);
+        let one = |dice: &mut Dice| {
+            load(1_000 << dice.roll(10), 60 + usize::try_from(dice.roll(1400)).unwrap())
+        };
         mixes.push((0..4 + dice.roll(20)).map(|_| one(dice)).collect());
     }
     mixes

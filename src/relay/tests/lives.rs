@@ -208,11 +208,7 @@ fn both_families_and_our_own_addresses_are_kept() {
     let mut relay = relay(config());
     let v6 = |port| Path {
         peer: SocketAddr::from(([0x2001, 0xdb8, 1, 2, 3, 4, 5, 6], port)),
-        local: Local {
-            ip: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into()),
-            ifindex: 3,
-            ..Local::default()
-        },
+        local: Local { ip: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into()), ..Local::default() },
     };
     let (a, b) = (Member { path: v6(1), ..member(1) }, Member { path: v6(65_535), ..member(2) });
     let made = allocate(&mut relay, at(0), &a, &b, 1);

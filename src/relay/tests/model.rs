@@ -53,6 +53,10 @@ struct Pair {
     sent: [[u32; 2]; 2],
 }
 
+fn small(n: u16) -> u8 {
+    u8::try_from(n).unwrap()
+}
+
 struct Model {
     relay: Relay,
     pool: Pool,
@@ -88,7 +92,7 @@ impl Model {
             now: at(1),
             // Two of a /24 each.
             members: (0..PEERS)
-                .map(|n| Member { path: path(n as u8 / 2, n as u8), ..member(n) })
+                .map(|n| Member { path: path(small(n) / 2, small(n)), ..member(n) })
                 .collect(),
             allowance: vec![0; PEERS.into()],
             pairs: Vec::new(),
@@ -173,7 +177,7 @@ impl Model {
     fn moved(&mut self, peer: u16, place: u8, proven: bool, newer: bool) {
         let at = usize::from(peer);
         let before = self.members[at];
-        let to = path(50 + place % 2, 10 * place + peer as u8);
+        let to = path(50 + place % 2, 10 * place + small(peer));
         if self.open(peer) == 0 {
             return;
         }
