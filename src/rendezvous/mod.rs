@@ -2,11 +2,12 @@
 //! each one's datagrams open its NAT for the other's.
 //!
 //! [`Attempts`] are those that wait for the target's word, in the shard that has its session;
-//! [`schedule`] says when to fire; [`nat`] which pairs it is of use to.
+//! [`schedule`] says when to fire; [`nat`] which pairs it is of use to; [`facts`] is what is known of them.
 //!
 //! Invariants: a fixed number of places; an attempt ends once, by the answer, by time or with its
 //! session; only the session that was asked may answer. It does not know what an attempt is about.
 
+pub mod facts;
 pub mod nat;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crate::ids::SessionRef;
 use crate::time::Moment;
 
+pub use facts::{FactTable, Facts};
 pub use nat::{Behaviour, Nat};
 
 /// How long the target may take to answer.

@@ -14,11 +14,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use peerstore::record::{self as stored, Host, Subject};
+use peerstore::record::{self as stored, Host, NatBehaviour, Subject};
 
 use crate::ids::{Key, PeerId, WgKey};
 use crate::overlay::records::{KeptProvider, KeptValue, Outcome, Version};
 use crate::overlay::table::Known;
+use crate::rendezvous::{Behaviour, Facts};
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::{self, IdentityBinding};
@@ -51,6 +52,8 @@ pub(super) enum Note {
     Peer(PeerId),
     /// A binding was verified.
     Binding(IdentityBinding),
+    /// Something was learnt of the NAT of the peer behind this key.
+    Facts(WgKey),
 }
 
 /// Notes and waiting answers of one call that there is room for.
@@ -157,6 +160,8 @@ pub enum Cursor {
     Providers(usize),
     /// With the binding of this number.
     Bindings(usize),
+    /// With what is known of the NAT of this number.
+    Facts(usize),
     /// With the peers below this number.
     Peers(usize),
     /// There is nothing more.
@@ -190,7 +195,7 @@ impl<T: Tunnel> Router<T> {
     /// Hands the record of every change to `put`, oldest first. To be called after whatever else
     /// this router was asked to do; then [`changes_taken`](Self::changes_taken).
     pub fn take_changes(&mut self, now: Now, mut put: impl FnMut(&peerstore::Record<'_>)) {
-        let Self { journal, records, table, .. } = self;
+        let Self { journal, records, table, facts, .. } = self;
         for (id, key) in table.take_gone() {
             put(&no_peer(id, key));
         }
@@ -203,6 +208,7 @@ impl<T: Tunnel> Router<T> {
                 Note::NoProvider(key, peer) => Some(no_provider(key, peer)),
                 Note::Peer(id) => table.known(now, &id).and_then(|known| peer(&known)),
                 Note::Binding(bound) => Some(binding(&bound)),
+                Note::Facts(key) => facts.find(&key).map(|known| path_facts(&known)),
             };
             if let Some(record) = record {
                 put(&record);
@@ -314,12 +320,13 @@ impl<T: Tunnel> Router<T> {
             goes_on
         };
         const DONE: usize = usize::MAX;
-        let (values, providers, bindings, peers) = match cursor {
-            Cursor::Start => (0, 0, 0, usize::MAX),
-            Cursor::Values(at) => (at, 0, 0, usize::MAX),
-            Cursor::Providers(at) => (DONE, at, 0, usize::MAX),
-            Cursor::Bindings(at) => (DONE, DONE, at, usize::MAX),
-            Cursor::Peers(below) => (DONE, DONE, DONE, below),
+        let (values, providers, bindings, facts, peers) = match cursor {
+            Cursor::Start => (0, 0, 0, 0, usize::MAX),
+            Cursor::Values(at) => (at, 0, 0, 0, usize::MAX),
+            Cursor::Providers(at) => (DONE, at, 0, 0, usize::MAX),
+            Cursor::Bindings(at) => (DONE, DONE, at, 0, usize::MAX),
+            Cursor::Facts(at) => (DONE, DONE, DONE, at, usize::MAX),
+            Cursor::Peers(below) => (DONE, DONE, DONE, DONE, below),
             Cursor::End => return Cursor::End,
         };
         for (at, kept) in self.records.values_from(values) {
@@ -336,6 +343,11 @@ impl<T: Tunnel> Router<T> {
             let holds = place.filter(|bound| bound.not_after_unix_s >= now.unix_s());
             if !put(holds.map(binding)) {
                 return Cursor::Bindings(at);
+            }
+        }
+        for (at, place) in self.facts.places_from(facts) {
+            if !put(place.map(path_facts)) {
+                return Cursor::Facts(at);
             }
         }
         for known in self.table.iter_down(now, peers) {
@@ -403,6 +415,25 @@ fn no_peer(id: PeerId, key: WgKey) -> peerstore::Record<'static> {
 
 fn host(id: PeerId, key: WgKey) -> Host {
     Host { peer_id: peerstore::PeerId(id.0), wireguard: peerstore::WgKey(key.0) }
+}
+
+fn path_facts(known: &Facts) -> peerstore::Record<'static> {
+    let behaviour = |behaviour| match behaviour {
+        Behaviour::Unknown => None,
+        Behaviour::EndpointIndependent => Some(NatBehaviour::EndpointIndependent),
+        Behaviour::AddressDependent => Some(NatBehaviour::AddressDependent),
+        Behaviour::AddressAndPortDependent => Some(NatBehaviour::AddressAndPortDependent),
+    };
+    peerstore::Record::PathFacts(stored::PathFacts {
+        host: host(known.peer, known.key),
+        observed_unix_s: known.observed_unix_s,
+        path_mtu: None,
+        mapping: behaviour(known.nat.mapping),
+        filtering: behaviour(known.nat.filtering),
+        hairpin: None,
+        port_preservation: None,
+        mapping_lifetime_s: known.lapsed_after_s,
+    })
 }
 
 fn binding(bound: &IdentityBinding) -> peerstore::Record<'static> {

@@ -19,6 +19,7 @@
 
 mod config;
 mod dispatch;
+mod facts;
 mod journal;
 mod letters;
 mod mail;
@@ -55,7 +56,7 @@ use crate::overlay::reassembly::Reassembly;
 use crate::overlay::{Directory, Others, Publisher, Records, Sample, Table};
 use crate::partition::{Partition, ShardSet};
 use crate::relay::Relay;
-use crate::rendezvous::Attempts;
+use crate::rendezvous::{Attempts, FactTable};
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
@@ -110,6 +111,8 @@ pub struct Router<T: Tunnel> {
     relay: Relay,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
+    /// What is known of the NATs of peers whose home this shard is.
+    facts: FactTable,
     /// How often peers may be asked for it.
     notified: BucketTable<PeerId>,
     /// Records that come in chunks, with the stamp on the first.
@@ -172,7 +175,7 @@ impl<T: Tunnel> Router<T> {
         let records = Records::bytes(&config.records.table) + Stamps::bytes(STAMPS_A_MINUTE);
         let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
         let kept = kept + records + whole + Known::bytes(sessions) + Directory::bytes(sessions);
-        let kept = kept + Relay::bytes(&config.relay_of_shard());
+        let kept = kept + Relay::bytes(&config.relay_of_shard()) + FactTable::bytes(sessions);
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -204,6 +207,7 @@ impl<T: Tunnel> Router<T> {
             network_writes: records::network_writes(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
             relay: Relay::new(config.relay_of_shard(), channel_seed),
+            facts: FactTable::new(sessions.capacity(), keyed()),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),

@@ -103,6 +103,7 @@ impl<T: Tunnel> Router<T> {
         }
         self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
         self.await_end(now, session.slot, binding.not_after_unix_s);
+        self.recall_nat(session);
         self.list(now, session);
         Ok(())
     }

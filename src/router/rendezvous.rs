@@ -121,23 +121,24 @@ impl<T: Tunnel> Router<T> {
             // Nobody is to be sent to an address that may be forged; it will be proven in a moment.
             return self.refuse(now, request, Code::Busy, 0);
         }
-        let nat = Nat::of_wire(asked.nat_mapping, asked.nat_filtering);
+        let (key, observed, rtt) = (*tenant.key(), tenant.path().peer, tenant.srtt());
+        let said = Nat::of_wire(asked.nat_mapping, asked.nat_filtering);
+        let nat = self.told_of_nat(now, session, said);
         let introduction = Introduction {
             asker: asker(request),
             shard: self.shard,
             requester,
-            key: *tenant.key(),
-            observed: tenant.path().peer,
+            key,
+            observed,
             declared: candidates(&asked.candidates),
             nat,
-            rtt: tenant.srtt(),
+            rtt,
             consent: ArrayVec::try_from(asked.consent).unwrap_or_default(),
             target: asked.target,
             plan: schedule(None, None),
             outcome: Outcome::ending(RendezvousStatus::NoAnswer),
         };
         let peer = self.peers.at(session);
-        peer.nat = nat;
         peer.introductions.get_or_insert_default().remember(now.at, correlation, None);
         self.seek(now, Box::new(introduction));
     }
@@ -235,7 +236,7 @@ impl<T: Tunnel> Router<T> {
             return false;
         };
         let nat = Nat::of_wire(said.nat_mapping, said.nat_filtering);
-        self.peers.at(session).nat = nat;
+        let nat = self.told_of_nat(now, session, nat);
         let at = self.sessions.session(session).filter(|it| it.proven()).map(Session::path);
         let Some(observed) = at.map(|path| path.peer) else {
             self.introduced(now, introduction);

@@ -37,10 +37,10 @@ impl<T: Tunnel> Router<T> {
                     heard_unix_s: peer.last_seen_unix_s,
                 },
             ),
+            peerstore::Record::PathFacts(facts) => self.restore_facts(facts),
             // Nothing keeps these in memory yet.
             peerstore::Record::Score(_)
             | peerstore::Record::Ban(_)
-            | peerstore::Record::PathFacts(_)
             | peerstore::Record::Seal(_) => false,
         }
     }

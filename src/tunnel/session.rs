@@ -24,6 +24,8 @@ pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const LINGER: Duration = Duration::from_secs(30);
 /// How long an address that was left stays proven.
 const LEFT_PROVEN: Duration = Duration::from_secs(180);
+/// Another port after less silence says nothing of how long mappings last.
+const LAPSE_MIN: Duration = Duration::from_secs(2);
 /// Between two challenges of a session.
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Challenges without anything coming from the new address.
@@ -52,6 +54,10 @@ pub struct Session {
     next_challenge: Moment,
     /// Smoothed round trip in microseconds; 0 before the first sample.
     srtt_us: u32,
+    /// Seconds of silence after which a keepalive goes to this peer; 0 is the same as to all.
+    keepalive_s: u8,
+    /// Silence after which it came back from another port, until somebody asks.
+    lapse: Option<Duration>,
 }
 
 /// What is known of the endpoint.
@@ -113,6 +119,8 @@ impl Session {
             left: [nowhere; 2],
             next_challenge: Moment::START,
             srtt_us: 0,
+            keepalive_s: 0,
+            lapse: None,
         }
     }
 
@@ -145,6 +153,17 @@ impl Session {
     /// the first data under its key, and whatever else is [sampled](Self::sample_rtt).
     pub fn srtt(&self) -> Option<Duration> {
         (self.srtt_us > 0).then(|| Duration::from_micros(self.srtt_us.into()))
+    }
+
+    /// Sends it a keepalive after so much silence, in whole seconds, if keepalives are sent.
+    pub(super) fn set_keepalive(&mut self, after: Duration) {
+        self.keepalive_s = u8::try_from(after.as_secs()).unwrap_or(u8::MAX);
+    }
+
+    /// After how much silence it came back from another port of its address, if it did since the
+    /// last time: its NAT had given its mapping up.
+    pub fn take_lapse(&mut self) -> Option<Duration> {
+        self.lapse.take()
     }
 
     /// A question was answered after `rtt`.
@@ -215,12 +234,15 @@ impl Session {
         let leads = order > self.order || (order == self.order && counter >= key.next_counter);
         let confirmed = (!key.confirmed()).then_some(answered);
         self.ring.authentic(index, counter);
-        self.heard = now;
+        let heard = std::mem::replace(&mut self.heard, now);
+        let silent = if heard == Moment::START { Duration::ZERO } else { now.since(heard) };
         let mut roamed = false;
         if leads {
             self.order = order;
             if self.path != *path {
+                let same_host = self.path.peer.ip() == path.peer.ip();
                 roamed = self.move_to(now, path, token);
+                self.lapse = (roamed && same_host && silent >= LAPSE_MIN).then_some(silent);
             }
         }
         if let Some(address) = confirmed {
@@ -290,7 +312,10 @@ impl Session {
     }
 
     fn keepalive_at(&self, keepalive: Option<Duration>) -> Moment {
-        let persistent = keepalive.map_or(Moment::NEVER, |interval| self.last_sent + interval);
+        let own = Duration::from_secs(self.keepalive_s.into());
+        let persistent = keepalive.map_or(Moment::NEVER, |of_all| {
+            self.last_sent + if own.is_zero() { of_all } else { own }
+        });
         persistent.min(self.owed_since + PASSIVE_KEEPALIVE)
     }
 

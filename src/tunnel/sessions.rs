@@ -14,6 +14,7 @@ mod networks;
 mod newcomers;
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -269,6 +270,13 @@ impl<T: Tunnel> Sessions<T> {
     /// The session, to account relayed data to it.
     pub fn session_mut(&mut self, session: SessionRef) -> Option<&mut Session> {
         live(&mut self.slots, session)
+    }
+
+    /// Sends that session a keepalive after so much silence, if keepalives are sent at all.
+    pub fn set_keepalive(&mut self, session: SessionRef, after: Duration) {
+        if let Some(tenant) = live(&mut self.slots, session) {
+            tenant.set_keepalive(after);
+        }
     }
 
     /// The session of a peer's key.

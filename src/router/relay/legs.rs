@@ -128,6 +128,7 @@ impl<T: Tunnel> Router<T> {
     #[inline]
     pub(in super::super) fn legs_follow(&mut self, now: Now) {
         if let Some(session) = self.sessions.take_moved() {
+            self.mapping_lapsed(now, session);
             self.leg_moved(now, session);
         }
     }
