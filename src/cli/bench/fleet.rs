@@ -35,11 +35,11 @@ const RECEIVE_SLOTS: usize = 40;
 /// What a datagram takes up in a socket's buffer, whatever its length.
 const BUFFER_BYTES: usize = 2560;
 /// An answer that takes longer is lost. Long, for the machine may do other things.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts while flows are set up.
-const RETRY: Duration = Duration::from_millis(250);
+pub(super) const RETRY: Duration = Duration::from_millis(250);
 /// Largest datagram made.
-const DATAGRAM_BYTES_MAX: usize = 1472;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 1472;
 
 /// All clients, on one thread.
 pub(super) struct Fleet {
@@ -111,7 +111,7 @@ impl Fleet {
         let slot_bytes = (TRAIN * DATAGRAM_BYTES_MAX).next_multiple_of(64);
         let trains = pool(slot_bytes, datagrams, false)?;
         Ok(Self {
-            burst: flows.first().map_or(TRAIN, Flow::burst),
+            burst: flows.first().map_or(TRAIN, |flow| burst(&flow.port)),
             flows,
             sessions: Vec::new(),
             trains,
@@ -383,31 +383,34 @@ impl Fleet {
 }
 
 impl Flow {
-    /// Datagrams that the server's socket holds, whose buffer is at least as large as ours.
-    fn burst(&self) -> usize {
-        let held = 2 * self.port.socket().receive_buffer().effective_bytes / BUFFER_BYTES;
-        (held / TRAIN * TRAIN).clamp(TRAIN, BURST)
-    }
-
     fn open(offloads: bool) -> Result<Self, String> {
-        let socket = Socket::bind(&SocketConfig {
-            rcvbuf_bytes: 4 << 20,
-            sndbuf_bytes: 4 << 20,
-            gro: offloads,
-            gso: offloads,
-            ..SocketConfig::new((Ipv4Addr::LOCALHOST, 0).into())
-        });
-        let socket = socket.map_err(|error| format!("opening a socket: {error}"))?;
-        let sizes =
-            EngineConfig { rx_post: 32, rx_batch: 64, tx_batch: 64, ..EngineConfig::default() };
-        let pool = pool(RX_SLOT_BYTES, RECEIVE_SLOTS, false)?;
-        let port = AnyPort::open(EngineChoice::Mmsg, socket, sizes, pool)
-            .map_err(|reason| reason.to_string())?;
-        Ok(Self { port, missing: 0 })
+        Ok(Self { port: client_port(offloads)?, missing: 0 })
     }
 }
 
-fn pool(slot_bytes: usize, slots: usize, prefault: bool) -> Result<Pool, String> {
+/// A client's socket.
+pub(super) fn client_port(offloads: bool) -> Result<AnyPort, String> {
+    let socket = Socket::bind(&SocketConfig {
+        rcvbuf_bytes: 4 << 20,
+        sndbuf_bytes: 4 << 20,
+        gro: offloads,
+        gso: offloads,
+        ..SocketConfig::new((Ipv4Addr::LOCALHOST, 0).into())
+    });
+    let socket = socket.map_err(|error| format!("opening a socket: {error}"))?;
+    let sizes = EngineConfig { rx_post: 32, rx_batch: 64, tx_batch: 64, ..EngineConfig::default() };
+    let pool = pool(RX_SLOT_BYTES, RECEIVE_SLOTS, false)?;
+    AnyPort::open(EngineChoice::Mmsg, socket, sizes, pool).map_err(|reason| reason.to_string())
+}
+
+/// Datagrams on their way at a time: what a server's socket holds, whose buffer is at least as
+/// large as ours.
+pub(super) fn burst(port: &AnyPort) -> usize {
+    let held = 2 * port.socket().receive_buffer().effective_bytes / BUFFER_BYTES;
+    (held / TRAIN * TRAIN).clamp(TRAIN, BURST)
+}
+
+pub(super) fn pool(slot_bytes: usize, slots: usize, prefault: bool) -> Result<Pool, String> {
     let hugepages = Hugepages::Off;
     Pool::new(PoolConfig { slot_bytes, slots, headroom: 0, hugepages, prefault })
         .map_err(|error| format!("cannot map buffers: {error}"))

@@ -14,6 +14,7 @@ mod fleet;
 mod floor;
 mod handshake;
 mod lookup;
+mod relay;
 mod remote;
 mod requests;
 mod rig;
@@ -42,6 +43,7 @@ enum What {
     Echo(echo::Args),
     Lookup(lookup::Args),
     Handshake(handshake::Args),
+    Relay(relay::Args),
     Scale(scale::Args),
     Store(store::Args),
     Compaction(compaction::Args),
@@ -108,6 +110,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Echo(args) => echo::run(args),
         What::Lookup(args) => lookup::run(args),
         What::Handshake(args) => handshake::run(args),
+        What::Relay(args) => relay::run(args),
         What::Scale(args) => scale::run(args),
         What::Store(args) => store::run(args),
         What::Compaction(args) => compaction::run(args),

@@ -40,6 +40,17 @@ const SETTINGS: [&str; 8] = [
     "wireguard/cookie_threshold_pps=100000000",
 ];
 
+/// What a server that relays is told beside them: all of a fast line is for relayed data, and peers
+/// on loopback may have it.
+const RELAY_SETTINGS: [&str; 6] = [
+    "relay/egress_capacity_bps=400000000000",
+    "relay/egress_percent=100",
+    "relay/prefix_bps=max",
+    "relay/peer_bps=max",
+    "relay/peer_burst_bytes=1073741824",
+    "relay/allow_private=1",
+];
+
 /// Engines in the order of the table.
 pub(super) const ENGINES: [EngineChoice; 2] = [EngineChoice::IoUring, EngineChoice::Mmsg];
 
@@ -187,7 +198,11 @@ pub(super) fn floor(cpu: usize, engine: EngineChoice, offloads: bool) -> Result<
 
 /// What `run` would serve with, but for [`SETTINGS`].
 fn config() -> Config {
-    let sets = SETTINGS.map(str::to_owned);
+    configured(&SETTINGS)
+}
+
+fn configured(sets: &[&str]) -> Config {
+    let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
     let values = Values::load(&Layers { sets: &sets, ..Layers::default() });
     let values = values.expect("the bench's settings are allowed ones");
     let placement = Placement { count: 1, cpus: Vec::new() };
@@ -197,6 +212,11 @@ fn config() -> Config {
 /// A router that drops nothing for being too fast.
 pub(super) fn unlimited() -> router::Config {
     config().router()
+}
+
+/// The same, and what is relayed passes it as fast.
+pub(super) fn relaying() -> router::Config {
+    configured(&[&SETTINGS[..], &RELAY_SETTINGS[..]].concat()).router()
 }
 
 fn socket(offloads: bool, dscp: u8) -> Result<Socket, String> {
@@ -266,6 +286,12 @@ fn runs(achieved: &Achieved, engine: EngineChoice, offloads: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_limit_of_relaying_is_raised() {
+        let sets = [&SETTINGS[..], &RELAY_SETTINGS[..]].concat();
+        assert_eq!(configured(&sets).values.differences().len(), sets.len());
+    }
 
     /// What is measured is what runs: the defaults, with the limits raised and none removed.
     #[test]
