@@ -201,3 +201,20 @@ fn a_leg_that_moves_to_a_forbidden_address_gets_nothing_there() {
         assert_eq!(dropped(&bench, Drop::RelayTarget), 1);
     }
 }
+
+/// Without steering, datagrams come to any shard.
+#[test]
+fn what_comes_to_the_wrong_shard_gets_through_all_the_same() {
+    let mut bench = Bench::sharded(config(), 3);
+    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+    let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+    let (of_a, of_b) = channel(&mut bench, &mut a, &mut b);
+    for shard in 0..3 {
+        let out = bench.deliver_astray(shard, path("1.1.1.1:4000"), &data(&of_a, 1472, 7));
+        assert_eq!(sent(out), [("2.2.2.2:5000".parse().unwrap(), data(&of_b, 1472, 7))]);
+    }
+    let nowhere = Leg { channel: Channel { id: u32::MAX, ..of_a.channel }, ..of_a };
+    assert!(bench.deliver_astray(0, path("1.1.1.1:4000"), &data(&nowhere, 100, 7)).is_empty());
+    assert_eq!(dropped(&bench, Drop::RelayChannel), 1);
+    assert!(bench.all_slots_home());
+}

@@ -117,6 +117,23 @@ impl Bench {
         sent
     }
 
+    /// Lets `bytes` arrive at a shard whether or not they are for it.
+    pub(crate) fn deliver_astray(
+        &mut self,
+        shard: usize,
+        path: Path,
+        bytes: &[u8],
+    ) -> Vec<(Path, Vec<u8>)> {
+        let mut buf = self.receive_slot();
+        assert!(buf.extend(bytes));
+        let datagram = Datagram { path, segment: buf.len(), buf };
+        let (mut sent, now) = (Vec::new(), self.now);
+        let router = if shard == 0 { &mut self.router } else { &mut self.others[shard - 1] };
+        router.receive(now, datagram, &mut |it: Transmit| sent.push((it.path, it.buf.to_vec())));
+        self.pass_mail(&mut sent);
+        sent
+    }
+
     /// Every shard.
     pub(crate) fn shards(&self) -> impl Iterator<Item = &Router<WireGuard>> {
         std::iter::once(&self.router).chain(&self.others)
