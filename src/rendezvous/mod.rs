@@ -67,7 +67,7 @@ fn millis(time: Duration) -> u32 {
 }
 
 /// Bits of a correlation that name the place of an attempt; the rest is drawn at random.
-const PLACE_BITS: u32 = 10;
+const PLACE_BITS: u32 = 12;
 /// Attempts that wait at once in a shard.
 pub const ATTEMPTS_MAX: usize = 1 << PLACE_BITS;
 

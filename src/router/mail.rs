@@ -82,7 +82,7 @@ pub enum Mail {
 impl Mail {
     /// The class that it travels in between shards. Only what a peer repeats by itself, or what
     /// the next one makes up for, may get lost.
-    pub const fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
             Self::Datagram(_)
             | Self::Initiation(_)
@@ -92,10 +92,11 @@ impl Mail {
             | Self::Found(_)
             | Self::Seek(_)
             | Self::Notify(..)
-            | Self::Introduced(_) => Class::Coordination,
+            | Self::Introduced(_)
+            | Self::Allocation(_) => Class::Coordination,
+            Self::Leg(news) if !news.is_final() => Class::Coordination,
             Self::Seen(..) | Self::Unlisted(_) => Class::Hints,
             Self::List { .. }
-            | Self::Allocation(_)
             | Self::Leg(_)
             | Self::Answered(_)
             | Self::Gone(..)
@@ -103,6 +104,32 @@ impl Mail {
             | Self::Unasked(_)
             | Self::Snapshot(_)
             | Self::Restarted => Class::Control,
+        }
+    }
+
+    /// The sender's session that it says the place of: if it gets lost, the sender has to know.
+    pub fn moved_leg(&self) -> Option<SessionRef> {
+        match self {
+            Self::Leg(news) => news.moved(),
+            Self::Datagram(_)
+            | Self::Initiation(_)
+            | Self::List { .. }
+            | Self::Seen(..)
+            | Self::Unlisted(_)
+            | Self::Answered(_)
+            | Self::Gone(..)
+            | Self::Ask(..)
+            | Self::Unasked(_)
+            | Self::Write(_)
+            | Self::Written(_)
+            | Self::Find(_)
+            | Self::Found(_)
+            | Self::Seek(_)
+            | Self::Notify(..)
+            | Self::Introduced(_)
+            | Self::Allocation(_)
+            | Self::Snapshot(_)
+            | Self::Restarted => None,
         }
     }
 

@@ -105,10 +105,14 @@ pub struct Router<T: Tunnel> {
     records: Records,
     /// What is left of the writes of every network.
     network_writes: BucketTable<Prefix>,
+    /// What is left of the introductions and channels that every network may ask for.
+    network_asks: BucketTable<Prefix>,
     /// Stamps that paid for them.
     stamps: Stamps,
     /// Channels of pairs of peers.
     relay: Relay,
+    /// Sessions whose legs are to be told of again.
+    restless: relay::Restless,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// What is known of the NATs of peers whose home this shard is.
@@ -205,9 +209,11 @@ impl<T: Tunnel> Router<T> {
             sample: Sample::default(),
             records: Records::new(config.records.table, keyed()),
             network_writes: records::network_writes(keyed()),
+            network_asks: records::network_asks(keyed()),
             stamps: Stamps::new(identity.peer_id(), STAMPS_A_MINUTE, keyed()),
             relay: Relay::new(config.relay_of_shard(), channel_seed),
             facts: FactTable::new(sessions.capacity(), keyed()),
+            restless: VecDeque::new(),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),

@@ -37,6 +37,10 @@ pub(super) struct Peer {
     pub(super) nat: Nat,
     /// Shards that hold relay channels of the peer.
     pub(super) legs: ShardSet,
+    /// When they were last told where the session is.
+    pub(super) legs_told: Moment,
+    /// Whether they are to be told again.
+    pub(super) restless: bool,
     /// What is left of the requests about channels that the session may make.
     pub(super) allocations_left: Option<TokenBucket>,
     /// What its rates in the relay are multiplied by.
@@ -77,6 +81,8 @@ impl Peer {
             introductions: None,
             introductions_left: None,
             legs: ShardSet::EMPTY,
+            legs_told: Moment::START,
+            restless: false,
             allocations_left: None,
             factor: 1,
             nat: Nat { mapping: Behaviour::Unknown, filtering: Behaviour::Unknown },

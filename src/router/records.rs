@@ -40,6 +40,15 @@ pub(super) fn network_writes(keyed: Keyed) -> BucketTable<Prefix> {
     BucketTable::new(WRITING_NETWORKS, NETWORK_WRITES, keyed)
 }
 
+/// Introductions and channels asked for from one network: each may be a signature check, and takes
+/// a place among those that wait.
+const NETWORK_ASKS: Rate = Rate::new(100, 400);
+
+/// What is left of what every network may ask of other peers.
+pub(super) fn network_asks(keyed: Keyed) -> BucketTable<Prefix> {
+    BucketTable::new(WRITING_NETWORKS, NETWORK_ASKS, keyed)
+}
+
 /// How far a peer's clock may be ahead of ours, in seconds.
 const CLOCK_SKEW_S: u64 = 300;
 

@@ -216,12 +216,19 @@ fn post(
     keeper: &mut Option<Keeper>,
 ) {
     let mut lost = ShardSet::default();
+    // Does not allocate while nothing is lost.
+    let mut unheard = Vec::new();
     router.take_mail(now, |to, mail, payload| {
-        let posted = mailbox.post(to, mail.class(), mail.key(), mail, payload);
-        if posted == Posted::Dropped(Reason::ControlFull) {
-            lost.add(to);
+        let leg = mail.moved_leg();
+        match mailbox.post(to, mail.class(), mail.key(), mail, payload) {
+            Posted::Dropped(Reason::ControlFull) => lost.add(to),
+            Posted::Dropped(_) => unheard.extend(leg),
+            Posted::Enqueued | Posted::Coalesced => {}
         }
     });
+    for session in unheard {
+        router.leg_unheard(now, session);
+    }
     if !lost.is_empty() {
         router.mail_lost(now, lost);
     }

@@ -218,3 +218,26 @@ fn what_comes_to_the_wrong_shard_gets_through_all_the_same() {
     assert_eq!(dropped(&bench, Drop::RelayChannel), 1);
     assert!(bench.all_slots_home());
 }
+
+/// A peer that moves with every datagram is followed, but does not fill the mail of other shards.
+#[test]
+fn a_leg_that_never_rests_is_told_of_now_and_then() {
+    let mut bench = Bench::sharded(config(), 3);
+    let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+    let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+    let (of_a, of_b) = channel(&mut bench, &mut a, &mut b);
+    bench.letters = 0;
+    for port in 5001..5101 {
+        b.peer.move_to(&format!("2.2.2.2:{port}"));
+        let ping = b.peer.seal_ping();
+        bench.deliver(b.peer.path(), &ping);
+    }
+    assert!(bench.letters <= 2 * (100 / 20 + 2), "{} letters in 100 ms", bench.letters);
+    // In the end it is known to be where it is.
+    bench.due();
+    bench.due();
+    let last = "2.2.2.2:5100";
+    assert_eq!(relayed(&mut bench, last, &data(&of_b, 700, 1)).len(), 1);
+    let out = relayed(&mut bench, "1.1.1.1:4000", &data(&of_a, 300, 1));
+    assert_eq!(out, [(last.parse().unwrap(), data(&of_b, 300, 1))]);
+}

@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     /// Its further shards.
     pub(crate) others: Vec<Router<WireGuard>>,
     pub(crate) now: Now,
+    /// Letters between shards about where a leg is.
+    pub(crate) letters: usize,
     receive: Pool,
     key: WgKey,
     rng: ChaCha20Rng,
@@ -84,7 +86,8 @@ impl Bench {
         };
         let (router, others) = (shard(0), (1..shards).map(shard).collect());
         let receive = pool(limits::RX_SLOT_BYTES, 8);
-        Self { router, others, now: now(1_000_000_000), receive, key, rng }
+        let now = now(1_000_000_000);
+        Self { router, others, now, letters: 0, receive, key, rng }
     }
 
     /// The shard that a datagram is steered to.
@@ -155,6 +158,7 @@ impl Bench {
                 return;
             }
             for (from, to, mail, payload) in letters {
+                self.letters += usize::from(mail.moved_leg().is_some());
                 let router = match to {
                     0 => &mut self.router,
                     other => &mut self.others[usize::from(other) - 1],

@@ -110,7 +110,8 @@ impl<T: Tunnel> Router<T> {
 
     pub(super) fn may_ask_the_relay(&mut self, now: Now, session: SessionRef) -> bool {
         let left = &mut self.peers.at(session).allocations_left;
-        left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at)).take(now.at, &ASKED, 1)
+        let own = left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at));
+        own.take(now.at, &ASKED, 1) && self.network_may_ask(now, session)
     }
 
     /// Takes a letter from desk to desk, as far as they are in this shard.
@@ -196,10 +197,8 @@ impl<T: Tunnel> Router<T> {
         self.outbox.counters.allocated(allocated.map(|it| it.new));
         letter.outcome = match allocated {
             Ok(Allocated { requester: leg, target: offered, new }) => {
-                if new {
-                    let (home, other) = (target.home, requester.peer);
-                    self.tell_leg(now, home, Leg::Offer(home.session, other, offered));
-                }
+                let offer = new.then_some((requester.peer, offered));
+                self.tell_leg(now, target.home, Leg::Joined(Box::new(*target), offer));
                 Ok(leg)
             }
             Err(Refused::ChannelsFull) => Err(Code::Busy),
@@ -214,15 +213,9 @@ impl<T: Tunnel> Router<T> {
         let (requester, target) = (&letter.requester, letter.target.peer);
         let shard = self.partition.between(&requester.peer, &target);
         let session = letter.asker.session;
-        match self.member(session, requester.peer) {
-            Some(member) => {
-                self.peers.at(session).factor = requester.factor;
-                if (member.path, member.proven) != (requester.path, requester.proven) {
-                    let member = Box::new(Member { factor: requester.factor, ..member });
-                    self.tell_shard(now, shard, Leg::Moved(member));
-                }
-            }
-            None => self.tell_shard(now, shard, Leg::Left(requester.peer, requester.home)),
+        self.peers.at(session).factor = requester.factor;
+        if letter.outcome.is_ok() {
+            self.correct(now, shard, requester);
         }
         let Some(request) = self.request_of(&letter.asker) else { return };
         match letter.outcome {

@@ -1,19 +1,30 @@
 //! What a channel's shard and the homes of its legs tell each other.
 //!
-//! All of it is control mail of one order: a leg that moves after it joined is told of after.
+//! Where a leg is may be told late or not at all, for a peer can move with every datagram and
+//! must not fill the mail of others: one letter in [`TELL_INTERVAL`], again if it got lost, and once more when
+//! the channel's shard says where it believes the leg to be. That a leg is gone is control.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use rand_core::RngCore;
 
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::net::{Path, Prefix, target};
 use crate::relay::{Assigned, CloseReason, Closed, Event, Member, Status};
-use crate::time::Now;
+use crate::time::{Moment, Now};
 use crate::tunnel::{Session, Tunnel};
 use crate::wire::body::{RelayClose, RelayStatus};
 use crate::wire::{Class, Code, Header, Kind};
 
 use super::super::records::{Asker, asker};
 use super::super::{Mail, Request, Router, Source};
+
+/// Shortest time between two letters about where a session is.
+const TELL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Sessions that moved again too soon to be told of, and when they may be.
+pub(in super::super) type Restless = VecDeque<(SessionRef, Moment)>;
 
 /// News of a leg.
 #[derive(Clone, Debug)]
@@ -26,12 +37,33 @@ pub enum Leg {
     Close(Asker, PeerId, u32),
     /// To the home of who did: whether there was one.
     Closed(Asker, u32, bool),
-    /// To a leg's home: the other peer has a channel to it.
-    Offer(SessionRef, PeerId, Assigned),
+    /// To a leg's home: where its session is believed to be, and, if it is news, that the other
+    /// peer has a channel to it.
+    Joined(Box<Member>, Option<(PeerId, Assigned)>),
     /// To a leg's home: how it stands.
     Status(SessionRef, RelayStatus),
     /// To a leg's home: its channel is over.
     Ended(SessionRef, u32, CloseReason),
+}
+
+impl Leg {
+    /// The sender's session that it says the place of.
+    pub(in super::super) fn moved(&self) -> Option<SessionRef> {
+        match self {
+            Self::Moved(member) => Some(member.home.session),
+            Self::Left(..)
+            | Self::Close(..)
+            | Self::Closed(..)
+            | Self::Joined(..)
+            | Self::Status(..)
+            | Self::Ended(..) => None,
+        }
+    }
+
+    /// Whether it must not get lost: nobody would say it again.
+    pub(in super::super) const fn is_final(&self) -> bool {
+        matches!(self, Self::Left(..))
+    }
 }
 
 impl<T: Tunnel> Router<T> {
@@ -91,7 +123,13 @@ impl<T: Tunnel> Router<T> {
                 let closed = RelayClose { channel, reason: CloseReason::Leg as u32 };
                 self.answer(now, &request, Kind::RelayClosed, |body| closed.write(body));
             }
-            Leg::Offer(session, other, assigned) => self.offer_leg(now, session, other, &assigned),
+            Leg::Joined(member, offer) => {
+                let session = member.home.session;
+                self.correct(now, from, &member);
+                if let Some((other, assigned)) = offer {
+                    self.offer_leg(now, session, other, &assigned);
+                }
+            }
             Leg::Status(session, status) => self.tell_status(now, session, &status),
             Leg::Ended(session, channel, reason) => self.tell_end(now, session, channel, reason),
         }
@@ -99,6 +137,7 @@ impl<T: Tunnel> Router<T> {
 
     /// What the relay has to tell by itself.
     pub(in super::super) fn poll_relay(&mut self, now: Now) {
+        self.settle_restless(now);
         while self.tray.is_light()
             && let Some(event) = self.relay.poll(now.at)
         {
@@ -138,9 +177,56 @@ impl<T: Tunnel> Router<T> {
         let peer = self.peers.at(session);
         let (legs, identity) = (peer.legs, peer.identity);
         let Some(bound) = identity.filter(|_| !legs.is_empty()) else { return };
+        let next = peer.legs_told + TELL_INTERVAL;
+        let restless = std::mem::replace(&mut peer.restless, next > now.at);
         let Some(member) = self.member(session, bound.peer_id) else { return };
-        for shard in legs.iter() {
-            self.tell_shard(now, shard, Leg::Moved(Box::new(member)));
+        if legs.iter().any(|shard| shard == self.shard) {
+            self.relay.moved(&member);
+        }
+        if next <= now.at {
+            self.tell_others(now, session, &member);
+        } else if !restless {
+            self.restless.push_back((session, next));
+        }
+    }
+
+    fn tell_others(&mut self, now: Now, session: SessionRef, member: &Member) {
+        let peer = self.peers.at(session);
+        peer.legs_told = now.at;
+        for shard in peer.legs.iter().filter(|shard| *shard != self.shard) {
+            self.tray.post(shard, Mail::Leg(Leg::Moved(Box::new(*member))), &[]);
+        }
+    }
+
+    /// A letter about where that session is got lost.
+    pub fn leg_unheard(&mut self, now: Now, session: SessionRef) {
+        let peer = self.peers.at(session);
+        if !std::mem::replace(&mut peer.restless, true) {
+            self.restless.push_back((session, now.at + TELL_INTERVAL));
+        }
+    }
+
+    /// Tells of those that moved again too soon.
+    fn settle_restless(&mut self, now: Now) {
+        while self.tray.is_light()
+            && let Some((session, _)) = self.restless.pop_front_if(|(_, at)| *at <= now.at)
+        {
+            // Another tenant of the slot would not be restless.
+            let peer = self.peers.at(session);
+            let (was, identity) = (std::mem::take(&mut peer.restless), peer.identity);
+            let Some(bound) = identity.filter(|_| was) else { continue };
+            if let Some(member) = self.member(session, bound.peer_id) {
+                self.tell_others(now, session, &member);
+            }
+        }
+    }
+
+    /// The channel's shard believes a leg to be there.
+    pub(super) fn correct(&mut self, now: Now, shard: u16, believed: &Member) {
+        match self.member(believed.home.session, believed.peer) {
+            Some(member) if (member.path, member.proven) == (believed.path, believed.proven) => {}
+            Some(member) => self.tell_shard(now, shard, Leg::Moved(Box::new(member))),
+            None => self.tell_shard(now, shard, Leg::Left(believed.peer, believed.home)),
         }
     }
 

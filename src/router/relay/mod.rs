@@ -24,7 +24,7 @@ use crate::wire::channel::{self, Channel, HEADER_BYTES};
 use super::{Mail, Router};
 
 pub(super) use allocate::Allocation;
-pub(super) use legs::Leg;
+pub(super) use legs::{Leg, Restless};
 
 /// Code point of relayed data: none, whatever its class is in here.
 const DSCP: u8 = 0;
@@ -151,7 +151,8 @@ impl<T: Tunnel> Router<T> {
     }
 
     pub(super) fn relay_deadline(&self) -> Moment {
-        self.relay.next_deadline()
+        let restless = self.restless.front().map_or(Moment::NEVER, |(_, at)| *at);
+        self.relay.next_deadline().min(restless)
     }
 }
 
