@@ -272,14 +272,14 @@ impl Relay {
         config.check();
         let base = Keyed::new(seed);
         let mut drawn = 0_u64;
-        let mut keyed = || {
+        let mut draw = || {
             drawn += 2;
-            Keyed::new([base.hash(&drawn), base.hash(&(drawn + 1))])
+            [base.hash(&drawn), base.hash(&(drawn + 1))]
         };
-        let rounds = std::array::from_fn(|_| keyed());
-        let scramble = Scramble::new(config.shard, config.shard_bits, rounds);
+        let secrets = std::array::from_fn(|_| draw());
+        let scramble = Scramble::new(config.shard, config.shard_bits, secrets);
         Self {
-            members: Members::new(&config, keyed),
+            members: Members::new(&config, || Keyed::new(draw())),
             channels: Channels::new(config.channels_max, scramble),
             budgets: Budgets::new(&config),
             waiting: Waiting::new(&config),

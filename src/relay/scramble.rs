@@ -4,14 +4,13 @@
 //! halves may differ by a bit, so that it permutes any number of bits. Who sees some ids learns
 //! nothing useful about others, and even a guessed id is of no use from another address.
 
-use crate::bucket::Keyed;
-
-const ROUNDS: usize = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// A permutation of the numbers below `2^bits`, with the shard above them.
 #[derive(Debug)]
 pub(super) struct Scramble {
-    rounds: [Keyed; ROUNDS],
+    /// Two secrets for each round; the second is odd.
+    rounds: [[u64; 2]; ROUNDS],
     /// Bits of the lower half.
     low_bits: u32,
     low_mask: u32,
@@ -23,12 +22,12 @@ pub(super) struct Scramble {
 
 impl Scramble {
     /// A permutation of what `shard_bits` leave of 32 bits.
-    pub(super) fn new(shard: u16, shard_bits: u32, rounds: [Keyed; ROUNDS]) -> Self {
+    pub(super) fn new(shard: u16, shard_bits: u32, secrets: [[u64; 2]; ROUNDS]) -> Self {
         let bits = u32::BITS - shard_bits;
         let low_bits = bits / 2;
         let mask = |bits: u32| u32::MAX >> (u32::BITS - bits);
         Self {
-            rounds,
+            rounds: secrets.map(|[a, b]| [a, b | 1]),
             low_bits,
             low_mask: mask(low_bits),
             high_mask: mask(bits - low_bits),
@@ -64,10 +63,14 @@ impl Scramble {
     }
 }
 
+/// Some bits out of the middle of both halves of a product, in which `half` reaches both: one multiplication
+/// a round, since a datagram costs two permutations.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "a round takes some bits of its hash")]
-fn round(keyed: &Keyed, half: u32) -> u32 {
-    (keyed.hash(&half) >> 16) as u32
+fn round(secret: &[u64; 2], half: u32) -> u32 {
+    let twice = u64::from(half) << 32 | u64::from(half);
+    let product = u128::from(secret[0] ^ twice) * u128::from(secret[1]);
+    ((product >> 20) ^ (product >> 84)) as u32
 }
 
 #[cfg(test)]
@@ -77,9 +80,9 @@ mod tests {
     use super::*;
 
     fn scramble(shard: u16, shard_bits: u32) -> Scramble {
-        let secret = Keyed::new([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
-        let keyed = |n: u64| Keyed::new([secret.hash(&n), secret.hash(&!n)]);
-        Scramble::new(shard, shard_bits, [1, 2, 3, 4].map(keyed))
+        let secret = crate::bucket::Keyed::new([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
+        let secrets = [1_u64, 2, 3, 4].map(|n| [secret.hash(&n), secret.hash(&!n)]);
+        Scramble::new(shard, shard_bits, secrets)
     }
 
     #[test]
