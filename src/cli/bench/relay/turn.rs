@@ -30,6 +30,9 @@ const XOR_PEER_ADDRESS: u16 = 0x0012;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
 const REQUESTED_TRANSPORT: u16 = 0x0019;
 
+/// Error code of an allocation that there is already.
+const MISMATCH: u16 = 437;
+
 /// Channel numbers of who sends and who receives.
 const SENDER: u16 = 0x4000;
 const RECEIVER: u16 = 0x4001;
@@ -90,9 +93,18 @@ fn allocate(
 ) -> Result<SocketAddrV4, String> {
     // UDP, by its protocol number.
     let transport = [(REQUESTED_TRANSPORT, vec![17, 0, 0, 0])];
-    let response = ask(end, server, ALLOCATE, &transport, rng)?;
-    let relayed = attribute(&response, XOR_RELAYED_ADDRESS).and_then(unmask);
-    relayed.ok_or_else(|| "an allocation without an IPv4 address".to_owned())
+    for _ in 0..ATTEMPTS {
+        match ask(end, server, ALLOCATE, &transport, rng) {
+            Ok(response) => {
+                let relayed = attribute(&response, XOR_RELAYED_ADDRESS).and_then(unmask);
+                return relayed.ok_or_else(|| "an allocation without an IPv4 address".to_owned());
+            }
+            // Our port was one of a socket before it, which the server has not quite forgotten.
+            Err(Refusal { code: MISMATCH, .. }) => drop(end.hear(server, RETRY)?),
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    Err("the TURN server keeps allocations that were given back".into())
 }
 
 /// Opens channel `number` to `peer`, which permits that peer's data as well.
@@ -105,7 +117,8 @@ fn bind(
 ) -> Result<(), String> {
     let [n0, n1] = number.to_be_bytes();
     let attributes = [(CHANNEL_NUMBER, vec![n0, n1, 0, 0]), (XOR_PEER_ADDRESS, mask(peer))];
-    ask(end, server, CHANNEL_BIND, &attributes, rng).map(|_| ())
+    ask(end, server, CHANNEL_BIND, &attributes, rng)?;
+    Ok(())
 }
 
 /// Asks until it is answered; the response.
@@ -115,7 +128,7 @@ fn ask(
     method: u16,
     attributes: &[(u16, Vec<u8>)],
     rng: &mut ChaCha12Rng,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, Refusal> {
     let mut transaction = [0; 12];
     rng.fill_bytes(&mut transaction);
     let request = request(method, transaction, attributes);
@@ -124,12 +137,12 @@ fn ask(
         for datagram in end.hear(server, RETRY)? {
             match answer_to(&datagram, method, transaction) {
                 Some(true) => return Ok(datagram),
-                Some(false) => return Err(refusal(&datagram)),
+                Some(false) => return Err(Refusal::read(&datagram)),
                 None => {}
             }
         }
     }
-    Err(format!("no answer from the TURN server {server}"))
+    Err(format!("no answer from the TURN server {server}").into())
 }
 
 fn request(method: u16, transaction: [u8; 12], attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
@@ -172,13 +185,33 @@ fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-fn refusal(message: &[u8]) -> String {
-    match attribute(message, ERROR_CODE) {
-        Some([_, _, class, number, reason @ ..]) => {
-            let code = u16::from(*class) * 100 + u16::from(*number);
-            format!("the TURN server refuses: {code} {}", String::from_utf8_lossy(reason))
-        }
-        _ => "the TURN server refuses".into(),
+/// Why a request came to nothing.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    /// What the server says, or 0.
+    code: u16,
+    reason: String,
+}
+
+impl Refusal {
+    fn read(message: &[u8]) -> Self {
+        let Some([_, _, class, number, reason @ ..]) = attribute(message, ERROR_CODE) else {
+            return "no reason".to_owned().into();
+        };
+        let code = u16::from(*class) * 100 + u16::from(*number);
+        Self { code, reason: String::from_utf8_lossy(reason).into_owned() }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { code: 0, reason }
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(Refusal { code, reason }: Refusal) -> Self {
+        if code == 0 { reason } else { format!("the TURN server refuses: {code} {reason}") }
     }
 }
 
@@ -223,9 +256,10 @@ mod tests {
         assert_eq!(answer_to(&message, REFRESH, [7; 12]), None);
         message[1] |= 0x10;
         assert_eq!(answer_to(&message, ALLOCATE, [7; 12]), Some(false));
-        assert_eq!(refusal(&message), "the TURN server refuses");
+        assert_eq!(Refusal::read(&message).code, 0);
         message.extend([0, 9, 0, 6, 0, 0, 4, 3, b'n', b'o', 0, 0]);
-        assert_eq!(refusal(&message), "the TURN server refuses: 403 no");
+        let refusal = String::from(Refusal::read(&message));
+        assert_eq!(refusal, "the TURN server refuses: 403 no");
         for len in 0..message.len() {
             let cut = &message[..len];
             assert_eq!(attribute(cut, LIFETIME), None);
