@@ -3,6 +3,7 @@
 
 mod channels;
 mod lane;
+mod latency;
 mod pairs;
 mod process;
 mod table;
@@ -24,6 +25,7 @@ use super::rig::{self, Server};
 use super::{Scale, median};
 use channels::Channels;
 use lane::{Header, Lane, Road};
+use latency::Latency;
 use pairs::{Load, Pairs};
 use process::Process;
 use table::Row;
@@ -39,9 +41,12 @@ const TRAINS: [usize; 2] = [8, 1];
 /// Measure a relayed datagram against a plain echo, and against a TURN server
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Few repetitions: shows that it works, not what it costs
+    /// Few repetitions, and no latency: shows that it works, not what it costs
     #[arg(long)]
     quick: bool,
+    /// Measure latency even if it is to be quick
+    #[arg(long)]
+    latency: bool,
     /// Pin everything to this CPU [default: the last one]
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -88,20 +93,28 @@ fn measure(cpu: usize, args: &Args) -> Result<Vec<Row>, String> {
     let scale = Scale::of(args.quick);
     let cells = 2 * PAYLOADS.len() * PAIRS.len() * TRAINS.len();
     let progress = Progress::new((cells * (scale.rounds + 1)) as u64);
+    let beside = if args.quick && !args.latency { None } else { beside(cpu) };
     let mut rows = Vec::new();
     for offloads in [true, false] {
         for payload in PAYLOADS {
-            let mut bench = Bench::new(cpu, offloads, payload, args)?;
+            let mut bench = Bench::new(cpu, beside, offloads, payload, args)?;
             for pairs in PAIRS {
                 for train in TRAINS {
                     let load = Load { payload, pairs, train, datagrams: scale.datagrams };
-                    rows.push(bench.cell(load, scale, &progress)?);
+                    let costs = bench.costs(load, scale, &progress)?;
+                    let latencies = bench.latencies(load, &costs, args.quick)?;
+                    rows.push(bench.row(load, &costs, latencies));
                 }
             }
             bench.close()?;
         }
     }
     Ok(rows)
+}
+
+/// Another CPU than this one.
+fn beside(cpu: usize) -> Option<usize> {
+    rig::cpus().into_iter().find(|&other| other != cpu)
 }
 
 /// As many as the system lets this process have: every pair takes four descriptors.
@@ -116,6 +129,9 @@ fn allow_sockets() {
 struct Bench {
     contestants: Vec<Contestant>,
     pairs: Pairs,
+    cpu: usize,
+    /// Where the load is while latency is measured, if it is.
+    beside: Option<usize>,
     offloads: bool,
     rng: ChaCha12Rng,
 }
@@ -128,7 +144,13 @@ enum Contestant {
 }
 
 impl Bench {
-    fn new(cpu: usize, offloads: bool, payload: usize, args: &Args) -> Result<Self, String> {
+    fn new(
+        cpu: usize,
+        beside: Option<usize>,
+        offloads: bool,
+        payload: usize,
+        args: &Args,
+    ) -> Result<Self, String> {
         let mut pairs = Pairs::open(PAIRS[0], offloads)?;
         let mut rng = rig::random()?;
         let engine = EngineChoice::Auto;
@@ -143,11 +165,12 @@ impl Bench {
             let turn = Turn::connect(address, process, &mut pairs.pairs, &mut rng)?;
             contestants.push(Contestant::Turn(turn));
         }
-        Ok(Self { contestants, pairs, offloads, rng })
+        Ok(Self { contestants, pairs, cpu, beside, offloads, rng })
     }
 
-    /// Measures one cell: everybody in turn, so that what the machine does besides falls on all.
-    fn cell(&mut self, load: Load, scale: Scale, progress: &Progress) -> Result<Row, String> {
+    /// CPU ns per datagram of everybody, measured in turn, so that what the machine does besides
+    /// falls on all.
+    fn costs(&mut self, load: Load, scale: Scale, progress: &Progress) -> Result<Vec<f64>, String> {
         let mut samples = vec![vec![]; self.contestants.len()];
         for round in 0..=scale.rounds {
             for (contestant, samples) in self.contestants.iter().zip(&mut samples) {
@@ -159,14 +182,37 @@ impl Bench {
             }
             progress.step();
         }
-        let mut costs = samples.iter_mut().map(|samples| median(samples));
-        Ok(Row {
+        Ok(samples.iter_mut().map(|samples| median(samples)).collect())
+    }
+
+    /// What each of the relays adds, which have these `costs`.
+    fn latencies(
+        &mut self,
+        load: Load,
+        costs: &[f64],
+        quick: bool,
+    ) -> Result<Vec<Latency>, String> {
+        let Some(beside) = self.beside else { return Ok(Vec::new()) };
+        let Some((floor, relays)) = self.contestants.split_first() else { return Ok(Vec::new()) };
+        let (pairs, cpus) = (&mut self.pairs, [self.cpu, beside]);
+        let scale = latency::Scale::of(quick);
+        let relays = relays.iter().zip(&costs[1..]);
+        relays
+            .map(|(relay, &cpu_ns)| {
+                latency::measure(pairs, [floor, relay], load, cpu_ns, scale, cpus)
+            })
+            .collect()
+    }
+
+    fn row(&self, load: Load, costs: &[f64], latencies: Vec<Latency>) -> Row {
+        Row {
             load,
             offloads: self.offloads,
-            floor_ns: costs.next().unwrap_or(f64::NAN),
-            server_ns: costs.next().unwrap_or(f64::NAN),
-            turn_ns: costs.next(),
-        })
+            floor_ns: costs[0],
+            server_ns: costs[1],
+            turn_ns: costs.get(2).copied(),
+            latencies,
+        }
     }
 
     /// Leaves a TURN server as it was found.
@@ -193,7 +239,7 @@ impl Contestant {
         match self {
             Self::Floor(..) => "floor",
             Self::Router(_) => "router",
-            Self::Turn(_) => "TURN",
+            Self::Turn(_) => "turn",
         }
     }
 

@@ -4,16 +4,21 @@ use serde_json::{Value, json};
 
 use crate::cli::{Exit, Failure, output};
 
+use super::latency::Latency;
 use super::pairs::Load;
 
-/// One line of the table.
-#[derive(Clone, Copy, Debug)]
+/// Head of what names a cell.
+const CELL: &str = "payload  pairs  train  offloads";
+
+/// One cell: a line of the first table, and one of the second for each relay.
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) load: Load,
     pub(super) offloads: bool,
     pub(super) floor_ns: f64,
     pub(super) server_ns: f64,
     pub(super) turn_ns: Option<f64>,
+    pub(super) latencies: Vec<Latency>,
 }
 
 impl Row {
@@ -49,48 +54,97 @@ impl Row {
         json
     }
 
+    fn latencies_json(&self) -> impl Iterator<Item = Value> + '_ {
+        self.latencies.iter().map(|latency| {
+            let Latency { floor, through, .. } = latency;
+            json!({
+                "payload_bytes": self.load.payload,
+                "pairs": self.load.pairs,
+                "train": self.load.train,
+                "offloads": self.offloads,
+                "relay": latency.relay,
+                "per_s": latency.per_s.round(),
+                "load": round(latency.load, 1000.0),
+                "floor_p50_us": round(floor.p50_us, 10.0),
+                "floor_p99_us": round(floor.p99_us, 10.0),
+                "added_p50_us": round(through.p50_us - floor.p50_us, 10.0),
+                "added_p99_us": round(through.p99_us - floor.p99_us, 10.0),
+            })
+        })
+    }
+
+    fn cell(&self) -> String {
+        let Load { payload, pairs, train, .. } = self.load;
+        let offloads = if self.offloads { "on" } else { "off" };
+        format!("{payload:>7} {pairs:>6} {train:>6} {offloads:>9}")
+    }
+
     fn line(&self) -> String {
         let turn = self.turn_ns.zip(self.times());
         let turn = turn
             .map_or_else(String::new, |(turn_ns, times)| format!(" {turn_ns:>8.0} {times:>11.1}"));
-        format!(
-            "{:>7} {:>6} {:>6} {:>9} {:>10.0} {:>9.0} {:>6.2}{turn}",
-            self.load.payload,
-            self.load.pairs,
-            self.load.train,
-            if self.offloads { "on" } else { "off" },
-            self.server_ns,
-            self.floor_ns,
-            self.ratio()
-        )
+        let Self { server_ns, floor_ns, .. } = self;
+        format!("{} {server_ns:>10.0} {floor_ns:>9.0} {:>6.2}{turn}", self.cell(), self.ratio())
+    }
+
+    fn latency_lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.latencies.iter().map(|latency| {
+            let Latency { relay, per_s, load, floor, through } = latency;
+            format!(
+                "{} {relay:>7} {per_s:>9.0} {:>5.0}% {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+                self.cell(),
+                load * 100.0,
+                floor.p50_us,
+                floor.p99_us,
+                through.p50_us - floor.p50_us,
+                through.p99_us - floor.p99_us,
+            )
+        })
     }
 }
 
 pub(super) fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
+    let measured = rows.iter().any(|row| !row.latencies.is_empty());
     if json {
-        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        return output::json(&json!({ "rows": rows }));
+        let costs: Vec<Value> = rows.iter().map(Row::json).collect();
+        let mut document = json!({ "rows": costs });
+        if measured {
+            document["latency"] = rows.iter().flat_map(Row::latencies_json).collect();
+        }
+        return output::json(&document);
     }
-    output::line(costs(rows))
+    output::line(costs(rows))?;
+    if measured { output::line(latencies(rows)) } else { Ok(()) }
 }
 
 fn costs(rows: &[Row]) -> String {
     let turn = rows.iter().any(|row| row.turn_ns.is_some());
     let mut lines = vec![format!(
-        "{:>7} {:>6} {:>6} {:>9} {:>10} {:>9} {:>6}{}",
-        "payload",
-        "pairs",
-        "train",
-        "offloads",
+        "{CELL} {:>10} {:>9} {:>6}{}",
         "router ns",
         "floor ns",
         "ratio",
-        if turn { "  TURN ns TURN/router" } else { "" }
+        if turn { "  turn ns turn/router" } else { "" }
     )];
     lines.extend(rows.iter().map(Row::line));
     lines.push(
         "CPU ns of the server per relayed datagram; payload in bytes of UDP, as it is sent to the \
          relay.\nratio = router / floor; the floor sends every datagram back as it came."
+            .into(),
+    );
+    lines.join("\n")
+}
+
+fn latencies(rows: &[Row]) -> String {
+    let mut lines = vec![format!(
+        "\n{CELL} {:>7} {:>9} {:>6} {:>9} {:>9} {:>9} {:>9}",
+        "relay", "per s", "load", "floor p50", "floor p99", "added p50", "added p99"
+    )];
+    lines.extend(rows.iter().flat_map(Row::latency_lines));
+    lines.push(
+        "Microseconds from when a datagram was due to leave to its arrival: the floor's, and what \
+         the relay adds to them\nat the same rate, half of what a core could do by the table above or what \
+         the load manages. load = CPU used."
             .into(),
     );
     lines.join("\n")
@@ -132,7 +186,7 @@ mod tests {
 
     fn row(train: usize, server_ns: f64, turn_ns: Option<f64>) -> Row {
         let load = Load { payload: 100, pairs: 256, train, datagrams: 1024 };
-        Row { load, offloads: true, floor_ns: 1000.0, server_ns, turn_ns }
+        Row { load, offloads: true, floor_ns: 1000.0, server_ns, turn_ns, latencies: Vec::new() }
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! How long a datagram takes on its way through a relay that is half busy.
+//!
+//! Trains leave on time whether or not those before them arrived, and each counts from when it was due
+//! to leave, so that a stall is not hidden by what it held up. The load moves to another CPU, for
+//! the relay's own has no room beside it; what this costs, the floor has to pay as well, at the
+//! same rate and by turns with the relay. Their difference is what relaying adds.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::clock::Clock;
+use crate::time::Moment;
+
+use super::super::{median, rig};
+use super::Contestant;
+use super::pairs::{Load, Pairs};
+
+/// Longest way that is told apart, in nanoseconds.
+const SLOWEST_NS: u64 = 10_000_000_000;
+/// What has not arrived by then is lost.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// What has not arrived by then is looked for after everything else.
+const LATE: Duration = Duration::from_millis(2);
+/// Slower attempts, until load and relay keep the pace.
+const ATTEMPTS: u32 = 8;
+/// From one attempt to the next.
+const SLOWER: f64 = 0.8;
+/// Lost datagrams that are forgiven: one in so many.
+const LOSS_MAX: u64 = 1000;
+
+/// What one relay adds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Latency {
+    pub(super) relay: &'static str,
+    /// Datagrams a second.
+    pub(super) per_s: f64,
+    /// Share of the CPU that the relay used.
+    pub(super) load: f64,
+    pub(super) floor: Quantiles,
+    pub(super) through: Quantiles,
+}
+
+/// Microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quantiles {
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+}
+
+/// How often, and how long each time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    pub(super) rounds: usize,
+    pub(super) span: Duration,
+}
+
+impl Scale {
+    pub(super) const fn of(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 1, span: Duration::from_millis(10) }
+        } else {
+            Self { rounds: 5, span: Duration::from_millis(200) }
+        }
+    }
+}
+
+/// What came of one contestant at one pace.
+struct Paced {
+    ways: Histogram<u64>,
+    lost: u64,
+    /// When the last train left, from the first one on.
+    took: Duration,
+    load: f64,
+}
+
+/// Measures `relay` and the floor by turns at half of what a core with costs of `cpu_ns` could
+/// do, or as near to it as the load comes. The calling thread stays on `cpu`.
+pub(super) fn measure(
+    pairs: &mut Pairs,
+    [floor, relay]: [&Contestant; 2],
+    load: Load,
+    cpu_ns: f64,
+    scale: Scale,
+    [cpu, beside]: [usize; 2],
+) -> Result<Latency, String> {
+    rig::pin(beside)?;
+    let mut per_s = 0.5e9 / cpu_ns;
+    let mut latency = Err("nothing was attempted".to_owned());
+    for _ in 0..ATTEMPTS {
+        latency = attempt(pairs, [floor, relay], load, per_s, scale);
+        if latency.is_ok() {
+            break;
+        }
+        per_s *= SLOWER;
+    }
+    rig::pin(cpu)?;
+    latency
+}
+
+fn attempt(
+    pairs: &mut Pairs,
+    contestants: [&Contestant; 2],
+    load: Load,
+    per_s: f64,
+    scale: Scale,
+) -> Result<Latency, String> {
+    let (mut middles, mut tails) = ([vec![], vec![]], [vec![], vec![]]);
+    let mut busy = Vec::new();
+    for _ in 0..scale.rounds {
+        for (at, contestant) in contestants.into_iter().enumerate() {
+            let paced = pace(pairs, contestant, load, per_s, scale.span)?;
+            paced.check(scale.span).map_err(|fault| format!("{}: {fault}", contestant.name()))?;
+            middles[at].push(paced.us(0.5));
+            tails[at].push(paced.us(0.99));
+            if at == 1 {
+                busy.push(paced.load);
+            }
+        }
+    }
+    let mut quantiles =
+        |at: usize| Quantiles { p50_us: median(&mut middles[at]), p99_us: median(&mut tails[at]) };
+    Ok(Latency {
+        relay: contestants[1].name(),
+        per_s,
+        load: median(&mut busy),
+        floor: quantiles(0),
+        through: quantiles(1),
+    })
+}
+
+/// Sends for `span` at a rate of `per_s` datagrams and takes the time of all that arrives.
+fn pace(
+    pairs: &mut Pairs,
+    contestant: &Contestant,
+    load: Load,
+    per_s: f64,
+    span: Duration,
+) -> Result<Paced, String> {
+    let interval = Duration::from_secs_f64(load.train as f64 / per_s);
+    let trains = u32::try_from(span.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
+    let before_ns = contestant.cpu_ns()?;
+    let start = pairs.clock.moment();
+    let bases: Vec<u64> = pairs.pairs.iter().map(|pair| pair.next).collect();
+    let mut run = Run {
+        ways: Histogram::new_with_bounds(1, SLOWEST_NS, 3).map_err(|error| error.to_string())?,
+        lost: 0,
+        clock: pairs.clock,
+        due_at: |train: u32| start + interval * train,
+        bases,
+        load,
+        flying: VecDeque::new(),
+    };
+    let mut sent = 0;
+    let mut last = start;
+    while sent < trains || !run.flying.is_empty() {
+        let now = pairs.clock.moment();
+        if sent < trains && now >= (run.due_at)(sent) {
+            let at = sent as usize % load.pairs;
+            pairs.send(contestant.road(), at, load)?;
+            run.flying.push_back((at, pairs.pairs[at].next, now));
+            (last, sent) = (now, sent + 1);
+        }
+        run.take_first(pairs, contestant, now)?;
+    }
+    let elapsed = pairs.clock.moment().since(start);
+    let spent_ns = contestant.cpu_ns()? - before_ns;
+    let Run { ways, lost, .. } = run;
+    let load = spent_ns as f64 / elapsed.as_nanos() as f64;
+    Ok(Paced { ways, lost, took: last.since(start), load })
+}
+
+/// What is on its way.
+struct Run<D> {
+    ways: Histogram<u64>,
+    lost: u64,
+    clock: Clock,
+    /// When a train is to leave.
+    due_at: D,
+    /// First number of every pair.
+    bases: Vec<u64>,
+    load: Load,
+    /// Trains that have not arrived: their pair, the number after their last, and when they left.
+    flying: VecDeque<(usize, u64, Moment)>,
+}
+
+impl<D: Fn(u32) -> Moment> Run<D> {
+    /// Looks for the train that left first: the others can hardly arrive before it.
+    fn take_first(
+        &mut self,
+        pairs: &mut Pairs,
+        contestant: &Contestant,
+        now: Moment,
+    ) -> Result<(), String> {
+        let Some(&(at, end, left)) = self.flying.front() else { return Ok(()) };
+        let before = pairs.pairs[at].due;
+        let Self { ways, clock, due_at, bases, load, .. } = self;
+        let mut arrived = 0;
+        pairs.receive(contestant.road(), at, Duration::ZERO, &mut |number| {
+            let turn = (number - bases[at]) / load.train as u64;
+            let train = turn * load.pairs as u64 + at as u64;
+            let way = clock.moment().since(due_at(u32::try_from(train).unwrap_or(u32::MAX)));
+            let way_ns = u64::try_from(way.as_nanos()).unwrap_or(u64::MAX);
+            ways.saturating_record(way_ns.max(1));
+            arrived += 1;
+        })?;
+        let pair = &mut pairs.pairs[at];
+        self.lost += pair.due - before - arrived;
+        if pair.due < end && now.since(left) > PATIENCE {
+            self.lost += end - pair.due;
+            pair.due = end;
+        }
+        if pair.due >= end {
+            self.flying.pop_front();
+        } else if now.since(left) > LATE {
+            // Others need not wait for what may be lost.
+            self.flying.rotate_left(1);
+        }
+        Ok(())
+    }
+}
+
+impl Paced {
+    /// Whether trains left when they were due, and arrived.
+    fn check(&self, span: Duration) -> Result<(), String> {
+        let Self { lost, took, .. } = *self;
+        if lost * LOSS_MAX > self.ways.len() {
+            return Err(format!("{lost} datagrams were lost at half of its capacity"));
+        }
+        if took > span.mul_f64(1.05) + Duration::from_millis(1) {
+            return Err("no load keeps the pace of half of its capacity".into());
+        }
+        Ok(())
+    }
+
+    fn us(&self, quantile: f64) -> f64 {
+        self.ways.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
