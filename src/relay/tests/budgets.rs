@@ -191,3 +191,19 @@ fn who_leaves_and_comes_back_still_owes() {
     assert_eq!((one.relay.stats().waiting, one.pool.free()), (0, 512));
     assert_eq!(one.relay.stats().dropped_channel, 1);
 }
+
+#[test]
+fn nobody_overtakes_what_waits_for_the_router() {
+    let mut one = one(Config { router: budget(1000, 2048), ..config() }, 0, 1);
+    let (c, d) = (member(3), member(4));
+    let other = one.relay.allocate(at(0), &c, &d, 0, 1).unwrap();
+    assert_eq!(one.send(at(0), Class::Coordination, 2048, 0), None);
+    assert_eq!(one.send(at(0), Class::Coordination, 1500, 1), Some(Offered::Enqueued));
+    let verdict = |relay: &mut Relay, now: u64| {
+        relay.route(at(now), &c.path, other.requester.channel, 100, 1).unwrap().verdict
+    };
+    // The router could pay a hundred bytes, but fifteen hundred were here first.
+    assert_eq!(verdict(&mut one.relay, 1000), Verdict::Wait);
+    assert_eq!(one.next(at(1500)), Some(1));
+    assert_eq!(verdict(&mut one.relay, 1600), Verdict::Send);
+}
