@@ -123,6 +123,12 @@ impl Counters {
         }
     }
 
+    /// Counts datagrams dropped for one reason, which is none of a handshake or of decryption.
+    #[inline]
+    pub fn dropped(&self, reason: Drop, datagrams: u64) {
+        self.add(Id::Dropped, reason as usize, datagrams);
+    }
+
     /// Counts a data message that authenticated.
     #[inline]
     pub fn decrypt_ok(&self) {

@@ -186,7 +186,7 @@ impl Relay {
             let (member, backlog) = (channel.members[leg.side()], channel.backlogs[leg.side()]);
             if backlog != NO_BACKLOG {
                 let dropped = self.abandon(backlog);
-                self.stats.dropped(Drop::RelayChannel, dropped);
+                self.lose(Drop::RelayChannel, dropped);
             }
             let first = self.channels.unlink(self.members.first(member), leg);
             self.members.set_first(member, first);

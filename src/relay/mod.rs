@@ -34,6 +34,7 @@ mod stats;
 mod tests;
 mod waiting;
 
+use arrayvec::ArrayVec;
 use bufpool::Buf;
 
 use crate::bucket::Keyed;
@@ -245,7 +246,12 @@ pub struct Relay {
     /// When the router's budget can pay what is first in turn.
     router_ready: Moment,
     stats: Stats,
+    /// Datagrams that were dropped after they had a place, by reason, until somebody asks.
+    lost: ArrayVec<(Drop, u64), LOST_REASONS>,
 }
+
+/// Reasons to drop what waits: budget, channel, target, unproven.
+const LOST_REASONS: usize = 4;
 
 impl Relay {
     /// Memory that a relay of this configuration takes, all of it from the start.
@@ -287,6 +293,7 @@ impl Relay {
             parked: Wheel::new(Waiting::backlogs(&config)),
             router_ready: Moment::START,
             stats: Stats::default(),
+            lost: ArrayVec::new(),
             config,
         }
     }
@@ -298,6 +305,20 @@ impl Relay {
         self.config = Config { shard, shard_bits, channels_max, waiting_max, ..*config };
         self.config.check();
         self.budgets.set(&self.config);
+    }
+
+    /// Datagrams that waited and are dropped since the last time, and why; to be asked until `None`.
+    #[inline]
+    pub fn take_lost(&mut self) -> Option<(Drop, u64)> {
+        self.lost.pop()
+    }
+
+    fn lose(&mut self, reason: Drop, datagrams: u64) {
+        self.stats.dropped(reason, datagrams);
+        match self.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += datagrams,
+            None => self.lost.push((reason, datagrams)),
+        }
     }
 
     /// Its configuration.

@@ -98,7 +98,7 @@ impl Relay {
                 }
                 Err(Kept::Never(reason)) => {
                     drop(self.waiting.pop(at, class));
-                    self.stats.dropped(reason, 1);
+                    self.lose(reason, 1);
                 }
             }
         }
@@ -183,7 +183,7 @@ impl Relay {
     fn evict(&mut self, at: u16) {
         let mut dropped = BOTH.into_iter().rev().find_map(|class| self.waiting.pop(at, class));
         if dropped.take().is_some() {
-            self.stats.dropped(Drop::RelayBudget, 1);
+            self.lose(Drop::RelayBudget, 1);
         }
     }
 
@@ -194,7 +194,7 @@ impl Relay {
                 && offered + self.config.ttl < now
             {
                 drop(self.waiting.pop(at, class));
-                self.stats.dropped(Drop::RelayBudget, 1);
+                self.lose(Drop::RelayBudget, 1);
             }
         }
     }

@@ -123,6 +123,11 @@ impl<T: Tunnel> Router<T> {
     /// Sends what the queues hold as long as there is room. The rest waits there, where weights,
     /// age and newer content decide what becomes of it.
     pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
+        self.send_all(now, outlet);
+        self.count_lost();
+    }
+
+    fn send_all(&mut self, now: Now, outlet: &mut impl Outlet) {
         while outlet.room() > 0 {
             // By turns, so that neither keeps the other from leaving.
             let own = self.send_own(now, outlet);

@@ -68,7 +68,7 @@ impl<T: Tunnel> Router<T> {
                     self.forward(now, &path, datagram, outlet);
                 }
             }
-            Err(reason) => (0..datagrams).for_each(|_| self.outbox.counters.drop(reason)),
+            Err(reason) => self.outbox.counters.dropped(reason, datagrams as u64),
         }
     }
 
@@ -148,6 +148,14 @@ impl<T: Tunnel> Router<T> {
         rewrite(&mut buf, segment, channel);
         outlet.send(Transmit { path: to, buf, segment, dscp: DSCP });
         true
+    }
+
+    /// Counts what waited and was dropped.
+    #[inline]
+    pub(super) fn count_lost(&mut self) {
+        while let Some((reason, datagrams)) = self.relay.take_lost() {
+            self.outbox.counters.dropped(reason, datagrams);
+        }
     }
 
     pub(super) fn relay_deadline(&self) -> Moment {
