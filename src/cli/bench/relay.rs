@@ -25,7 +25,7 @@ use super::rig::{self, Server};
 use super::{Scale, median};
 use channels::Channels;
 use lane::{Header, Lane, Road};
-use latency::Latency;
+use latency::Measured;
 use pairs::{Load, Pairs};
 use process::Process;
 use table::Row;
@@ -88,12 +88,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn measure(cpu: usize, args: &Args) -> Result<Vec<Row>, String> {
+    // Once this thread is pinned, it knows of no other CPU.
+    let beside = if args.quick && !args.latency { None } else { beside(cpu) };
     rig::take_turns_on(cpu)?;
     allow_sockets();
     let scale = Scale::of(args.quick);
     let cells = 2 * PAYLOADS.len() * PAIRS.len() * TRAINS.len();
     let progress = Progress::new((cells * (scale.rounds + 1)) as u64);
-    let beside = if args.quick && !args.latency { None } else { beside(cpu) };
     let mut rows = Vec::new();
     for offloads in [true, false] {
         for payload in PAYLOADS {
@@ -102,7 +103,7 @@ fn measure(cpu: usize, args: &Args) -> Result<Vec<Row>, String> {
                 for train in TRAINS {
                     let load = Load { payload, pairs, train, datagrams: scale.datagrams };
                     let costs = bench.costs(load, scale, &progress)?;
-                    let latencies = bench.latencies(load, &costs, args.quick)?;
+                    let latencies = bench.latencies(load, &costs, args.quick);
                     rows.push(bench.row(load, &costs, latencies));
                 }
             }
@@ -186,14 +187,9 @@ impl Bench {
     }
 
     /// What each of the relays adds, which have these `costs`.
-    fn latencies(
-        &mut self,
-        load: Load,
-        costs: &[f64],
-        quick: bool,
-    ) -> Result<Vec<Latency>, String> {
-        let Some(beside) = self.beside else { return Ok(Vec::new()) };
-        let Some((floor, relays)) = self.contestants.split_first() else { return Ok(Vec::new()) };
+    fn latencies(&mut self, load: Load, costs: &[f64], quick: bool) -> Vec<Measured> {
+        let Some(beside) = self.beside else { return Vec::new() };
+        let Some((floor, relays)) = self.contestants.split_first() else { return Vec::new() };
         let (pairs, cpus) = (&mut self.pairs, [self.cpu, beside]);
         let scale = latency::Scale::of(quick);
         let relays = relays.iter().zip(&costs[1..]);
@@ -204,7 +200,7 @@ impl Bench {
             .collect()
     }
 
-    fn row(&self, load: Load, costs: &[f64], latencies: Vec<Latency>) -> Row {
+    fn row(&self, load: Load, costs: &[f64], latencies: Vec<Measured>) -> Row {
         Row {
             load,
             offloads: self.offloads,

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// What has not arrived by then is looked for after everything else.
 const LATE: Duration = Duration::from_millis(2);
 /// Slower attempts, until load and relay keep the pace.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 12;
 /// From one attempt to the next.
 const SLOWER: f64 = 0.8;
 /// Lost datagrams that are forgiven: one in so many.
@@ -36,7 +36,7 @@ pub(super) struct Latency {
     pub(super) relay: &'static str,
     /// Datagrams a second.
     pub(super) per_s: f64,
-    /// Share of the CPU that the relay used.
+    /// Share of its CPU that the relay used.
     pub(super) load: f64,
     pub(super) floor: Quantiles,
     pub(super) through: Quantiles,
@@ -54,14 +54,16 @@ pub(super) struct Quantiles {
 pub(super) struct Scale {
     pub(super) rounds: usize,
     pub(super) span: Duration,
+    /// Whether it is enough to see that it works.
+    pub(super) lenient: bool,
 }
 
 impl Scale {
     pub(super) const fn of(quick: bool) -> Self {
         if quick {
-            Self { rounds: 1, span: Duration::from_millis(10) }
+            Self { rounds: 1, span: Duration::from_millis(10), lenient: true }
         } else {
-            Self { rounds: 5, span: Duration::from_millis(200) }
+            Self { rounds: 5, span: Duration::from_millis(200), lenient: false }
         }
     }
 }
@@ -74,6 +76,9 @@ struct Paced {
     took: Duration,
     load: f64,
 }
+
+/// What a relay adds; else why nobody knows, which is no reason to measure nothing else.
+pub(super) type Measured = Result<Latency, String>;
 
 /// Measures `relay` and the floor by turns at half of what a core with costs of `cpu_ns` could
 /// do, or as near to it as the load comes. The calling thread stays on `cpu`.
@@ -111,7 +116,8 @@ fn attempt(
     for _ in 0..scale.rounds {
         for (at, contestant) in contestants.into_iter().enumerate() {
             let paced = pace(pairs, contestant, load, per_s, scale.span)?;
-            paced.check(scale.span).map_err(|fault| format!("{}: {fault}", contestant.name()))?;
+            let checked = if scale.lenient { Ok(()) } else { paced.check(scale.span) };
+            checked.map_err(|fault| format!("{}: {fault}", contestant.name()))?;
             middles[at].push(paced.us(0.5));
             tails[at].push(paced.us(0.99));
             if at == 1 {
@@ -226,10 +232,10 @@ impl Paced {
     fn check(&self, span: Duration) -> Result<(), String> {
         let Self { lost, took, .. } = *self;
         if lost * LOSS_MAX > self.ways.len() {
-            return Err(format!("{lost} datagrams were lost at half of its capacity"));
+            return Err(format!("{lost} datagrams were lost at every pace"));
         }
         if took > span.mul_f64(1.05) + Duration::from_millis(1) {
-            return Err("no load keeps the pace of half of its capacity".into());
+            return Err("the load keeps no pace".into());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Exit, Failure, output};
 
-use super::latency::Latency;
+use super::latency::{Latency, Measured};
 use super::pairs::Load;
 
 /// Head of what names a cell.
@@ -18,7 +18,7 @@ pub(super) struct Row {
     pub(super) floor_ns: f64,
     pub(super) server_ns: f64,
     pub(super) turn_ns: Option<f64>,
-    pub(super) latencies: Vec<Latency>,
+    pub(super) latencies: Vec<Measured>,
 }
 
 impl Row {
@@ -55,7 +55,7 @@ impl Row {
     }
 
     fn latencies_json(&self) -> impl Iterator<Item = Value> + '_ {
-        self.latencies.iter().map(|latency| {
+        self.latencies.iter().flatten().map(|latency| {
             let Latency { floor, through, .. } = latency;
             json!({
                 "payload_bytes": self.load.payload,
@@ -89,7 +89,10 @@ impl Row {
 
     fn latency_lines(&self) -> impl Iterator<Item = String> + '_ {
         self.latencies.iter().map(|latency| {
-            let Latency { relay, per_s, load, floor, through } = latency;
+            let Latency { relay, per_s, load, floor, through } = match latency {
+                Ok(latency) => latency,
+                Err(reason) => return format!("{} {reason}", self.cell()),
+            };
             format!(
                 "{} {relay:>7} {per_s:>9.0} {:>5.0}% {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
                 self.cell(),
