@@ -392,6 +392,16 @@ pub struct ReflectReq {
     /// Have this router send a filter probe; empty: none.
     #[prost(bytes = "vec", tag = "3")]
     pub via_router: ::prost::alloc::vec::Vec<u8>,
+    /// Between routers that help each other: send the filter probe there; a multiaddr, at most 64
+    /// bytes, empty: to the asker.
+    #[prost(bytes = "vec", tag = "4")]
+    pub probe_target: ::prost::alloc::vec::Vec<u8>,
+    /// Between such routers: WireGuard key of the peer to be probed; empty: the asker's.
+    #[prost(bytes = "vec", tag = "5")]
+    pub probe_key: ::prost::alloc::vec::Vec<u8>,
+    /// Send the filter probe after so many seconds, at most 300.
+    #[prost(uint32, tag = "6")]
+    pub after_s: u32,
 }
 /// Type 17.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -531,6 +541,9 @@ pub struct RendezvousResp {
     /// Length of a window.
     #[prost(uint32, tag = "6")]
     pub window_ms: u32,
+    /// The target's encoded ConsentToken of scope relay, as it gave it; at most 256 bytes, empty: none.
+    #[prost(bytes = "vec", tag = "7")]
+    pub consent: ::prost::alloc::vec::Vec<u8>,
 }
 /// Nested message and enum types in `RendezvousResp`.
 pub mod rendezvous_resp {
@@ -623,6 +636,9 @@ pub struct RendezvousAck {
     /// Filtering behaviour of the target's NAT.
     #[prost(uint32, tag = "4")]
     pub nat_filtering: u32,
+    /// An encoded ConsentToken of scope relay for the requester; at most 256 bytes, empty: none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub consent: ::prost::alloc::vec::Vec<u8>,
 }
 /// Type 28.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
