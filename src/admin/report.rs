@@ -61,6 +61,13 @@ fn shard(snapshot: &Snapshot, now_ms: u64) -> Value {
         "peers": one(Id::Peers),
         "values": one(Id::Values),
         "providers": one(Id::Providers),
+        "relay": {
+            "channels": one(Id::Channels),
+            "packets": one(Id::Relayed),
+            "bytes": one(Id::RelayedBytes),
+            "waiting": one(Id::RelayWaiting),
+        },
+        "introductions": occurred(snapshot, Id::Introductions),
         "store": store(snapshot),
         "packets": by_label(snapshot, Id::SocketPackets, Value::from),
         "bytes": by_label(snapshot, Id::SocketBytes, Value::from),

@@ -66,6 +66,9 @@ fn shard_lines(text: &mut String, shard: &Value) {
     line("sessions", format!("{} of {}{under_load}", n("sessions"), n("sessions_max")));
     line("peers", format!("{} in the routing table", n("peers")));
     line("records", format!("{} values, {} providers", n("values"), n("providers")));
+    let relay = &shard["relay"];
+    let carried = format!("{} datagrams, {} bytes", word(&relay["packets"]), word(&relay["bytes"]));
+    line("relay", format!("{} channels, {carried} carried", word(&relay["channels"])));
     line("store", store(&shard["store"]));
     let (packets, bytes) = (&shard["packets"], &shard["bytes"]);
     let moved =
@@ -75,6 +78,7 @@ fn shard_lines(text: &mut String, shard: &Value) {
     line("queues", queues(shard));
     for (label, name) in [
         ("handshakes", "handshakes"),
+        ("introduced", "introductions"),
         ("messages in", "messages_received"),
         ("messages out", "messages_sent"),
         ("dropped", "dropped"),
@@ -175,7 +179,12 @@ mod tests {
             text.contains("\nqueues      control 0/0, coordination 0/0, hints 0/0\n"),
             "{text}"
         );
-        assert!(text.contains("\nhandshakes  bad_mac1 1\nmessages in none\n"), "{text}");
+        assert!(
+            text.contains("\nrelay       0 channels, 0 datagrams, 0 bytes carried\n"),
+            "{text}"
+        );
+        let counts = "\nhandshakes  bad_mac1 1\nintroduced  none\nmessages in none\n";
+        assert!(text.contains(counts), "{text}");
         assert!(text.ends_with("\ndropped     bad_mac1 1"), "{text}");
     }
 
