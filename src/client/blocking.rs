@@ -258,7 +258,7 @@ impl Client {
                     Event::Price(bits) => return Err(Error::Price { bits }),
                     Event::Pinged => self.pings_answered += 1,
                     Event::Answer(_) | Event::TimedOut(_) => {}
-                    Event::Goaway { .. } | Event::Dropped(_) => {}
+                    Event::Goaway { .. } | Event::Asked { .. } | Event::Dropped(_) => {}
                 }
             }
         }
@@ -294,7 +294,7 @@ impl Client {
                     Event::Pinged => self.pings_answered += 1,
                     Event::Established | Event::Price(_) => {}
                     Event::Answer(_) | Event::TimedOut(_) => {}
-                    Event::Goaway { .. } | Event::Dropped(_) => {}
+                    Event::Goaway { .. } | Event::Asked { .. } | Event::Dropped(_) => {}
                 }
             }
         }
@@ -364,7 +364,7 @@ fn share(patience: Duration, addresses: usize) -> Duration {
     patience / u32::try_from(addresses).unwrap_or(1).max(1)
 }
 
-fn resolve(link: &Link) -> Result<Vec<SocketAddr>, Error> {
+pub(super) fn resolve(link: &Link) -> Result<Vec<SocketAddr>, Error> {
     match &link.host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, link.port)]),
         Host::Name(name) => (name.as_str(), link.port)
@@ -382,6 +382,17 @@ fn socket_to(address: SocketAddr) -> Result<UdpSocket, Error> {
     let doing = "no route to the router";
     socket.connect(address).map_err(|error| Error::Socket { doing, error })?;
     Ok(socket)
+}
+
+/// A socket for a router and whoever it introduces, and its address towards the router.
+pub(super) fn unconnected(router: SocketAddr) -> Result<(UdpSocket, SocketAddr), Error> {
+    let local = socket_to(router)?.local_addr();
+    let opening = |error| Error::Socket { doing: "opening a UDP socket", error };
+    let any: IpAddr =
+        if router.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).map_err(opening)?;
+    let port = socket.local_addr().map_err(opening)?.port();
+    Ok((socket, SocketAddr::new(local.map_err(opening)?.ip(), port)))
 }
 
 pub(super) fn seeded() -> Result<ChaCha12Rng, Error> {

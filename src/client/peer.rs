@@ -31,6 +31,15 @@ pub const PLAINTEXT_MAX: usize = 1472 - WG_OVERHEAD;
 
 const RULES: Rules =
     Rules { handled: KindSet::of(&[Kind::Ping, Kind::Goaway]), plaintext_max: PLAINTEXT_MAX };
+/// What a router says to those that it introduces and relays for.
+const PAIRS: KindSet = KindSet::of(&[
+    Kind::Ping,
+    Kind::Goaway,
+    Kind::RendezvousNotify,
+    Kind::RelayOffer,
+    Kind::RelayStatus,
+    Kind::RelayClose,
+]);
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +62,15 @@ pub enum Event {
         reconnect_in: Duration,
         /// It still serves for so long.
         grace: Duration,
+    },
+    /// The router says or asks something of a type that [`Peer::for_pairs`] takes.
+    Asked {
+        /// Its type.
+        kind: Kind,
+        /// What [`Peer::respond`] answers to.
+        correlation: Correlation,
+        /// Its body.
+        body: Vec<u8>,
     },
     /// A frame of the router led to nothing.
     Dropped(Drop),
@@ -80,6 +98,7 @@ pub struct Peer<I> {
     outbox: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     plaintext_max: usize,
+    rules: Rules,
 }
 
 impl<I: Initiator> Peer<I> {
@@ -93,7 +112,15 @@ impl<I: Initiator> Peer<I> {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             plaintext_max: PLAINTEXT_BASE,
+            rules: RULES,
         }
+    }
+
+    /// The same, taking what a router says to those that it introduces and relays for.
+    #[must_use]
+    pub fn for_pairs(mut self) -> Self {
+        self.rules.handled = PAIRS;
+        self
     }
 
     /// Starts a handshake unless there are keys or one is under way.
@@ -131,6 +158,41 @@ impl<I: Initiator> Peer<I> {
             }
             Ok(plaintext)
         })
+    }
+
+    /// The same, repeated more often than once, for what somebody waits for who sees a second.
+    /// Only for types that a router answers once however often they come.
+    ///
+    /// # Errors
+    /// The body does not fit a frame.
+    pub fn request_eager(
+        &mut self,
+        kind: Kind,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) -> Result<Correlation, Overflow> {
+        let max = self.plaintext_max;
+        self.requests.start_eager(kind, |it| encode(max, Header::request(kind, it.0), body))
+    }
+
+    /// Answers what the router asked. Without keys it is as good as lost.
+    pub fn respond(
+        &mut self,
+        now: Moment,
+        kind: Kind,
+        to: Correlation,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) {
+        self.answer(now, Header::response(kind, to.0), body);
+    }
+
+    /// Says something that is never answered. Without keys it is as good as lost.
+    pub fn tell(
+        &mut self,
+        now: Moment,
+        kind: Kind,
+        body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
+    ) {
+        self.answer(now, Header::request(kind, 0), body);
     }
 
     /// Starts a request of as many chunks as there are bodies; a single one is an ordinary frame.
@@ -295,10 +357,14 @@ impl<I: Initiator> Peer<I> {
             Err(drop) => return self.dropped(drop),
         };
         let (version, header, body) = crate::wire::split(frame);
-        match check::check(&RULES, version, &header, frame.len(), true) {
+        match check::check(&self.rules, version, &header, frame.len(), true) {
             Verdict::Request(Kind::Goaway, _) => self.goaway(body),
-            // Nothing else is handled.
-            Verdict::Request(..) => self.pong(now, &header, body),
+            Verdict::Request(Kind::Ping, _) => self.pong(now, &header, body),
+            Verdict::Request(kind, _) => self.events.push_back(Event::Asked {
+                kind,
+                correlation: Correlation(header.correlation),
+                body: body.to_vec(),
+            }),
             Verdict::Response(kind) => self.response(now.at, kind, &header, body),
             Verdict::Refuse(refusal) => self.refuse(now.at, &header, refusal),
             Verdict::Ignore(drop) => self.dropped(drop),

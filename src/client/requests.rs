@@ -21,6 +21,10 @@ use crate::wire::kind::Kind;
 const THIRD_NODE: Duration = Duration::from_secs(3);
 /// A request goes out this often at most.
 const SENDS_MAX: u32 = 2;
+/// An eager one does: together they wait for as long as a router waits for a third node.
+const EAGER_SENDS_MAX: u32 = 8;
+/// Shortest pause between two of them.
+const EAGER_PAUSE_MIN: Duration = Duration::from_millis(400);
 
 /// Names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +82,7 @@ struct Pending {
     expects: Option<Kind>,
     plaintexts: Vec<Vec<u8>>,
     timeout_min: Duration,
+    sends_max: u32,
     sent: Option<Sent>,
     assembly: Assembly,
 }
@@ -139,6 +144,21 @@ impl Requests {
         self.push(correlation, expects, timeout_min, encode)
     }
 
+    /// Starts a request that is repeated until it was answered or three seconds are over: its
+    /// timeout waits for a third node, but what was lost is not missed for so long.
+    pub fn start_eager<E>(
+        &mut self,
+        kind: Kind,
+        encode: impl FnOnce(Correlation) -> Result<Vec<u8>, E>,
+    ) -> Result<Correlation, E> {
+        let correlation = self.start(kind, encode)?;
+        if let Some(pending) = self.pending.last_mut() {
+            pending.timeout_min = EAGER_PAUSE_MIN;
+            pending.sends_max = EAGER_SENDS_MAX;
+        }
+        Ok(correlation)
+    }
+
     /// Starts a request that any response answers (for tests of a router).
     pub fn start_any<E>(
         &mut self,
@@ -171,8 +191,16 @@ impl Requests {
     ) -> Result<Correlation, E> {
         let plaintexts = encode(correlation)?;
         let assembly = Assembly::default();
-        let pending =
-            Pending { correlation, expects, plaintexts, timeout_min, sent: None, assembly };
+        let sends_max = SENDS_MAX;
+        let pending = Pending {
+            correlation,
+            expects,
+            plaintexts,
+            timeout_min,
+            sends_max,
+            sent: None,
+            assembly,
+        };
         self.pending.push(pending);
         Ok(correlation)
     }
@@ -217,7 +245,7 @@ impl Requests {
         if times > 0 {
             self.rtt.missed();
         }
-        if times >= SENDS_MAX {
+        if times >= self.pending[at].sends_max {
             self.failures = self.failures.saturating_add(1);
             return Some(Due::TimedOut(self.pending.remove(at).correlation));
         }

@@ -204,7 +204,7 @@ impl Member {
                 self.unheard += 1;
             }
             Event::Dropped(Drop::UnknownCorrelation) => self.tally.late += 1,
-            Event::Pinged | Event::Dropped(_) => {}
+            Event::Pinged | Event::Asked { .. } | Event::Dropped(_) => {}
             Event::Unanswered(_) | Event::Price(_) | Event::Goaway { .. } => {
                 panic!("no router of a test says or does that: {event:?}")
             }

@@ -287,7 +287,8 @@ impl Honest {
                     let what = || format!("client {} is asked for {bits} bits", self.number);
                     ensure(false, Oracle::Answers, now.at, what)?;
                 }
-                peer::Event::Goaway { .. } | peer::Event::Pinged | peer::Event::Dropped(_) => {}
+                peer::Event::Goaway { .. } | peer::Event::Asked { .. } => {}
+                peer::Event::Pinged | peer::Event::Dropped(_) => {}
             }
         }
         Ok(got)

@@ -169,7 +169,7 @@ impl<I: Initiator> Node<I> {
                 Event::TimedOut(_) => return Err(Failure::Silent),
                 Event::Price(_) => return Err(Failure::Price),
                 Event::Unanswered(_) | Event::Established | Event::Pinged => {}
-                Event::Goaway { .. } | Event::Dropped(_) => {}
+                Event::Goaway { .. } | Event::Asked { .. } | Event::Dropped(_) => {}
             }
         }
         Ok(())
