@@ -240,7 +240,7 @@ impl Held {
             }
             Event::Unanswered(_) => self.report.failed_handshakes += 1,
             Event::Pinged => self.report.pinged += 1,
-            Event::Price(_) | Event::Goaway { .. } | Event::Dropped(_) => {}
+            Event::Price(_) | Event::Goaway { .. } | Event::Asked { .. } | Event::Dropped(_) => {}
         }
     }
 
