@@ -7,6 +7,7 @@
 //! * [`Client`]: the same over a UDP socket, one call at a time; [`values`] has what is stored.
 //! * [`lookup`]: the walk from node to node towards an id or a key; [`crowd`]: sessions with many
 //!   nodes, and lookups over them; [`Swarm`]: the same over a UDP socket.
+//! * [`pair`]: connections with other peers, punched or relayed.
 //!
 //! The client allocates freely; it shares the wire codec with the router, not
 //! its packet path.
@@ -22,6 +23,7 @@ mod fake;
 mod introduction;
 pub mod link;
 pub mod lookup;
+pub mod pair;
 pub mod peer;
 pub mod requests;
 pub mod rtt;
