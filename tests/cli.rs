@@ -14,6 +14,8 @@ mod identity;
 mod keeping;
 #[path = "cli/kills.rs"]
 mod kills;
+#[path = "cli/pairing.rs"]
+mod pairing;
 #[path = "cli/peerstore.rs"]
 mod peerstore_tool;
 #[path = "cli/running.rs"]

@@ -15,6 +15,7 @@ pub mod announce;
 mod banner;
 pub mod bench;
 pub mod check;
+pub mod explain;
 mod failure;
 pub mod find_node;
 pub mod find_value;
@@ -24,9 +25,11 @@ pub mod link;
 pub mod logging;
 pub mod lookup;
 pub mod output;
+pub mod pairing;
 pub mod peerstore;
 pub mod ping;
 mod progress;
+pub mod punch;
 pub mod reflect;
 pub mod run;
 pub mod settings;
@@ -64,6 +67,8 @@ enum Command {
     Lookup(lookup::Args),
     Announce(announce::Args),
     Reflect(reflect::Args),
+    Punch(punch::Args),
+    Explain(explain::Args),
     Peerstore(peerstore::Args),
     Bench(bench::Args),
 }
@@ -102,6 +107,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Lookup(args) => lookup::run(&args),
         Command::Announce(args) => announce::run(&args),
         Command::Reflect(args) => reflect::run(&args),
+        Command::Punch(args) => punch::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Peerstore(args) => peerstore::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
