@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     listen: bool,
     /// Listening, accept only this peer (may be given more than once)
-    #[arg(long, value_name = "PEER-ID", value_parser = peer, requires = "listen")]
+    #[arg(long, value_name = "PEER-ID", value_parser = peer, conflicts_with = "peer")]
     allow: Vec<PeerId>,
     /// End after this many seconds; connecting, spread the datagrams over them
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
