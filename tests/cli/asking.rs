@@ -1,5 +1,7 @@
 //! The commands that ask a running router, and the bench.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::place::{Outcome, Place};
@@ -213,6 +215,32 @@ fn bench_echo_has_a_row_for_every_cell() {
         rows.iter().any(|row| row["payload_bytes"] == payload && row["flows"] == flows)
     };
     assert!(cell(100, 1) && cell(100, 256) && cell(1200, 1) && cell(1200, 256));
+}
+
+#[test]
+fn bench_relay_has_a_row_for_every_cell() {
+    let place = Place::new("bench-relay");
+    let outcome: Outcome = place.run(&["bench", "relay", "--quick", "--latency", "--json"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let json = outcome.json();
+    let (rows, latency) = (json["rows"].as_array().unwrap(), json["latency"].as_array());
+    let cell = |row: &Value| {
+        let number = |field: &str| row[field].as_u64().unwrap();
+        let offloads = row["offloads"].as_bool().unwrap();
+        (number("payload_bytes"), number("pairs"), number("train"), offloads)
+    };
+    let cells: HashSet<_> = rows.iter().map(cell).collect();
+    assert_eq!((rows.len(), cells.len()), (16, 16));
+    for row in rows {
+        let number = |field: &str| row[field].as_f64().unwrap();
+        let ratio = number("server_ns") / number("floor_ns");
+        assert!((ratio - number("ratio")).abs() < 0.01 * ratio, "{row}");
+    }
+    // Only where there is a second CPU, for the load.
+    for row in latency.into_iter().flatten() {
+        assert!(cells.contains(&cell(row)) && row["relay"] == "router", "{row}");
+        assert!(row["floor_p50_us"].as_f64() <= row["floor_p99_us"].as_f64(), "{row}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `bench`: what a datagram, a lookup, a handshake, more shards and the store cost on this machine.
+//! `bench`: what a datagram, a lookup, a handshake, a relayed datagram, more shards and the store cost
+//! on this machine.
 //!
 //! Everything runs in this process: real shards with real sockets on loopback, and the load
 //! generator on the same core, or with several shards a part of it on the core of each. Costs are CPU time of the server's
@@ -31,7 +32,7 @@ use super::Failure;
 use super::progress;
 use super::target::seconds;
 
-/// Measure what datagrams, lookups, handshakes, more shards and the store cost
+/// Measure what datagrams, lookups, handshakes, relaying, more shards and the store cost
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
