@@ -67,7 +67,18 @@ impl Relay {
         let Some(at) = self.members.find(peer).filter(|at| self.members.home(*at) == home) else {
             return;
         };
-        let mut next = self.members.first(at);
+        self.end_all(at);
+    }
+
+    /// A shard lost all its sessions: the channels of whoever was there are over.
+    pub fn shard_ended(&mut self, shard: u16) {
+        for at in self.members.of_shard(shard) {
+            self.end_all(at);
+        }
+    }
+
+    fn end_all(&mut self, member: u32) {
+        let mut next = self.members.first(member);
         while let Some(leg) = { self.channels.legs(next).next() } {
             next = self.channels.legs(next).nth(1).map_or(super::names::NIL, |leg| leg.0);
             self.channels.get_mut(leg.slot()).end();

@@ -277,6 +277,13 @@ impl Members {
         HomeRef { shard, session: SessionRef { slot, generation } }
     }
 
+    /// Those whose sessions are in a shard. Looks at all: shards rarely end.
+    pub(super) fn of_shard(&self, shard: u16) -> Vec<u32> {
+        let all = 0..u32::try_from(self.cold.len()).unwrap_or(NIL);
+        let there = |at: &u32| self.channels(*at) > 0 && self.cold[*at as usize].shard == shard;
+        all.filter(there).collect()
+    }
+
     /// Bytes came from an address that is not proven.
     pub(super) fn credit(&mut self, at: u32, bytes: u32) {
         let allowance = &mut self.cold[at as usize].allowance;

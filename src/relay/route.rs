@@ -23,7 +23,7 @@ impl Relay {
         bytes: usize,
         segments: usize,
     ) -> Result<Route, Drop> {
-        let routed = self.judge(now, from, header, bytes);
+        let routed = self.judge(now, from, header, bytes, true);
         match &routed {
             Ok(Route { verdict: Verdict::Send, .. }) => {
                 self.stats.forwarded_datagrams += segments as u64;
@@ -35,6 +35,22 @@ impl Relay {
         routed
     }
 
+    /// The same where nothing can be sent at once: all of it is to wait, and nothing is paid.
+    ///
+    /// # Errors
+    /// As [`Relay::route`].
+    pub fn route_to_wait(
+        &mut self,
+        now: Moment,
+        from: &Path,
+        header: Header,
+        bytes: usize,
+        segments: usize,
+    ) -> Result<Route, Drop> {
+        let routed = self.judge(now, from, header, bytes, false);
+        routed.inspect_err(|reason| self.stats.dropped(*reason, segments as u64))
+    }
+
     #[inline]
     fn judge(
         &mut self,
@@ -42,6 +58,7 @@ impl Relay {
         from: &Path,
         header: Header,
         bytes: usize,
+        at_once: bool,
     ) -> Result<Route, Drop> {
         let leg = self.channels.leg(header.id).ok_or(Drop::RelayChannel)?;
         let channel = self.channels.get_mut(leg.slot());
@@ -61,7 +78,7 @@ impl Relay {
         self.receives(receiver, bytes32)?;
         let flow = Flow { leg, generation: header.generation };
         let (to, channel) = (self.members.path(receiver), self.channels.header(leg.other()));
-        let verdict = match self.sends_now(now, leg, bytes) {
+        let verdict = match at_once && self.sends_now(now, leg, bytes) {
             true => Verdict::Send,
             false => Verdict::Wait,
         };

@@ -59,6 +59,7 @@ impl<T: Tunnel> Router<T> {
     pub(super) fn begin_again_with(&mut self, now: Now, from: u16) {
         self.table.shard_ended(from);
         self.directory.shard_ended(from);
+        self.relay.shard_ended(from);
         let mut known = self.table.take_changed();
         self.table.iter().for_each(|entry| known.add(entry.id.0[0]));
         self.publisher.changed(now.at, &known);

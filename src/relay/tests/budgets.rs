@@ -207,3 +207,30 @@ fn nobody_overtakes_what_waits_for_the_router() {
     assert_eq!(one.next(at(1500)), Some(1));
     assert_eq!(verdict(&mut one.relay, 1600), Verdict::Send);
 }
+
+#[test]
+fn what_waited_and_is_dropped_is_told_once() {
+    let mut one = one(Config { peer: budget(100, 2048), ttl: SECOND, ..config() }, 0, 1);
+    assert_eq!(one.send(at(0), Class::Coordination, 2048, 0), None);
+    for n in 1..3 {
+        assert_eq!(one.send(at(0), Class::Coordination, 1000, n), Some(Offered::Enqueued));
+    }
+    assert_eq!((one.relay.take_lost(), one.next(at(1010))), (None, None));
+    assert_eq!(one.relay.take_lost(), Some((Drop::RelayBudget, 2)));
+    assert_eq!(one.relay.take_lost(), None);
+    assert_eq!(one.send(at(1010), Class::Coordination, 2000, 4), Some(Offered::Enqueued));
+    let _ = one.relay.close(one.made.requester.channel.id, &one.a.peer).unwrap();
+    assert_eq!(one.relay.take_lost(), Some((Drop::RelayChannel, 1)));
+    assert_eq!(one.relay.take_lost(), None);
+}
+
+#[test]
+fn what_cannot_be_sent_at_once_is_paid_when_it_is() {
+    let mut one = one(Config { peer: budget(1000, 2048), ..config() }, 0, 1);
+    let (from, channel) = (one.a.path, one.made.requester.channel);
+    let route = one.relay.route_to_wait(at(0), &from, channel, 2000, 1).unwrap();
+    assert_eq!((route.verdict, one.relay.stats().forwarded_datagrams), (Verdict::Wait, 0));
+    let waits = data(&one.pool, 2000, 7);
+    assert_eq!(one.relay.enqueue(at(0), route.flow, Class::Coordination, waits), Offered::Enqueued);
+    assert_eq!((one.next(at(0)), one.relay.stats().forwarded_datagrams), (Some(7), 1));
+}

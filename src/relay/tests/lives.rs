@@ -217,3 +217,16 @@ fn both_families_and_our_own_addresses_are_kept() {
     assert!(relay.moved(&Member { path: path(7, 7), ..b }));
     assert_eq!(sent(&mut relay, at(0), &a.path, made.requester.channel).unwrap().to, path(7, 7));
 }
+
+#[test]
+fn who_was_in_a_shard_that_ended_has_no_channels_any_more() {
+    let mut relay = relay(config());
+    let (a, b, c) = (member(1), member(2), member(4));
+    let gone = allocate(&mut relay, at(0), &a, &b, 1);
+    let stays = allocate(&mut relay, at(0), &b, &c, 2);
+    relay.shard_ended(a.home.shard);
+    assert_eq!(sent(&mut relay, at(1), &b.path, gone.target.channel), Err(Drop::RelayChannel));
+    assert!(sent(&mut relay, at(1), &b.path, stays.requester.channel).is_ok());
+    let [Event::Closed(closed)] = events(&mut relay, at(1))[..] else { panic!("one is over") };
+    assert_eq!((closed.reason, relay.stats().channels), (CloseReason::Identity, 1));
+}

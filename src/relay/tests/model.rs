@@ -127,6 +127,12 @@ impl Model {
     }
 
     fn allocate(&mut self, (a, b): (u16, u16), wish: bool, entropy: u64) {
+        for n in [a, b] {
+            if self.open(n) == 0 {
+                // The relay has forgotten what came from a peer without channels.
+                self.allowance[usize::from(n)] = 0;
+            }
+        }
         let [requester, target] = [a, b].map(|n| self.members[usize::from(n)]);
         let want = if wish { 8 * WANT } else { 0 };
         let there = self

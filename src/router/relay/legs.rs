@@ -223,10 +223,16 @@ impl<T: Tunnel> Router<T> {
 
     /// The channel's shard believes a leg to be there.
     pub(super) fn correct(&mut self, now: Now, shard: u16, believed: &Member) {
-        match self.member(believed.home.session, believed.peer) {
-            Some(member) if (member.path, member.proven) == (believed.path, believed.proven) => {}
-            Some(member) => self.tell_shard(now, shard, Leg::Moved(Box::new(member))),
-            None => self.tell_shard(now, shard, Leg::Left(believed.peer, believed.home)),
+        let session = believed.home.session;
+        let bound = self.peers.at(session).identity.is_some_and(|it| it.peer_id == believed.peer);
+        let Some(member) = self.member(session, believed.peer).filter(|_| bound) else {
+            let left = Leg::Left(believed.peer, believed.home);
+            return self.tell_shard(now, shard, left);
+        };
+        // It is not among them if the identity ended meanwhile and was shown again.
+        self.peers.at(session).legs.add(shard);
+        if (member.path, member.proven) != (believed.path, believed.proven) {
+            self.tell_shard(now, shard, Leg::Moved(Box::new(member)));
         }
     }
 

@@ -50,10 +50,10 @@ impl<T: Tunnel> Router<T> {
         let routed = Channel::read(&buf).and_then(|header| {
             let shaped = |segment: &[u8]| channel::inner(&segment[HEADER_BYTES..]);
             buf.chunks(segment).try_for_each(|segment| shaped(segment).map(drop))?;
-            self.relay.route(now.at, &path, header, buf.len(), datagrams)
+            self.route(now, &path, header, (buf.len(), datagrams), outlet.room() > 0)
         });
         match routed {
-            Ok(Route { to, channel, verdict: Verdict::Send, .. }) if outlet.room() > 0 => {
+            Ok(Route { to, channel, verdict: Verdict::Send, .. }) => {
                 rewrite(&mut buf, segment, channel);
                 outlet.send(Transmit { path: to, buf, segment, dscp: DSCP });
             }
@@ -85,13 +85,13 @@ impl<T: Tunnel> Router<T> {
             channel::inner(&datagram[HEADER_BYTES..])?;
             match self.partition.shard_of_channel(header.id) {
                 shard if shard == u32::from(self.shard) => {
-                    self.relay.route(now.at, path, header, datagram.len(), 1).map(Ok)
+                    self.route(now, path, header, (datagram.len(), 1), outlet.room() > 0).map(Ok)
                 }
                 shard => Ok(Err(shard)),
             }
         });
         match routed {
-            Ok(Ok(Route { to, channel, verdict: Verdict::Send, .. })) if outlet.room() > 0 => {
+            Ok(Ok(Route { to, channel, verdict: Verdict::Send, .. })) => {
                 let Some(mut buf) = self.copy(datagram) else { return };
                 let segment = buf.len();
                 rewrite(&mut buf, segment, channel);
@@ -102,6 +102,22 @@ impl<T: Tunnel> Router<T> {
             }
             Ok(Err(shard)) => self.pass_on(shard, path, datagram),
             Err(reason) => self.outbox.counters.drop(reason),
+        }
+    }
+
+    /// Without `room` to send nothing is paid: what waits is charged when it leaves.
+    #[inline]
+    fn route(
+        &mut self,
+        now: Now,
+        path: &Path,
+        header: Channel,
+        (bytes, datagrams): (usize, usize),
+        room: bool,
+    ) -> Result<Route, Drop> {
+        match room {
+            true => self.relay.route(now.at, path, header, bytes, datagrams),
+            false => self.relay.route_to_wait(now.at, path, header, bytes, datagrams),
         }
     }
 
