@@ -16,6 +16,8 @@ mod golden;
 mod oracle;
 #[path = "codec/order.rs"]
 mod order;
+#[path = "codec/paired.rs"]
+mod paired;
 #[path = "codec/refusals.rs"]
 mod refusals;
 #[path = "codec/shim.rs"]

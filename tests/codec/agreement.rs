@@ -104,4 +104,14 @@ agreement! {
     ReflectResp reflect_resp
     Error error
     Goaway goaway
+    RendezvousReq rendezvous_req
+    RendezvousResp rendezvous_resp
+    RendezvousNotify rendezvous_notify
+    RendezvousAck rendezvous_ack
+    RendezvousResult rendezvous_result
+    RelayAllocReq relay_alloc_req
+    RelayAllocResp relay_alloc_resp
+    RelayStatus relay_status
+    RelayClose relay_close
+    ConsentToken consent_token
 }

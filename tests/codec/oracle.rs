@@ -86,21 +86,21 @@ pub(crate) fn none_or(bytes: &[u8], len: usize) -> bool {
     bytes.is_empty() || bytes.len() == len
 }
 
-fn addrs_allowed(addrs: &[proto::Addr], max: usize) -> bool {
+pub(crate) fn addrs_allowed(addrs: &[proto::Addr], max: usize) -> bool {
     addrs.len() <= max && addrs.iter().all(|addr| addr.multiaddr.len() <= 64)
 }
 
-fn addrs_of(addrs: Addrs<'_>) -> Vec<proto::Addr> {
+pub(crate) fn addrs_of(addrs: Addrs<'_>) -> Vec<proto::Addr> {
     addrs.iter().map(|addr| proto::Addr { multiaddr: addr.to_vec() }).collect()
 }
 
 /// Addresses that our writer can be given: those that are multiaddrs.
-fn multiaddrs(addrs: &[proto::Addr]) -> Vec<Multiaddr> {
+pub(crate) fn multiaddrs(addrs: &[proto::Addr]) -> Vec<Multiaddr> {
     let decoded = addrs.iter().map(|addr| multiaddr::decode(&addr.multiaddr));
     decoded.map(|addr| multiaddr::encode(addr.expect("generated as an address"))).collect()
 }
 
-fn id(bytes: &[u8]) -> Option<PeerId> {
+pub(crate) fn id(bytes: &[u8]) -> Option<PeerId> {
     bytes.try_into().ok().map(PeerId)
 }
 
@@ -324,6 +324,17 @@ impl Twin for proto::FindNodeResp {
     }
 }
 
+/// What a router asks another one for: not read by our reader, to which any type of it is as good.
+#[derive(Clone, PartialEq, Message)]
+struct Probing {
+    #[prost(bytes = "vec", tag = "4")]
+    target: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    key: Vec<u8>,
+    #[prost(uint32, tag = "6")]
+    after_s: u32,
+}
+
 impl Twin for proto::ReflectReq {
     fn allowed(&self) -> bool {
         none_or(&self.via_router, 32)
@@ -331,11 +342,16 @@ impl Twin for proto::ReflectReq {
     fn ours(body: &[u8]) -> Result<Self, BodyError> {
         let ReflectReq { nonce, from_alt_port, via_router } = ReflectReq::read(body)?;
         let via_router = via_router.map_or(Vec::new(), |id| id.0.to_vec());
-        Ok(Self { nonce, from_alt_port, via_router })
+        Probing::decode(body).map_err(|_| BodyError::Malformed)?;
+        Ok(Self { nonce, from_alt_port, via_router, ..Self::default() })
     }
     fn write(&self, out: &mut Writer<'_>) -> Result<(), Overflow> {
-        let &Self { nonce, from_alt_port, ref via_router } = self;
+        let &Self { nonce, from_alt_port, ref via_router, .. } = self;
         ReflectReq { nonce, from_alt_port, via_router: id(via_router) }.write(out)
+    }
+    fn blurred(self) -> Self {
+        let (probe_target, probe_key, after_s) = Default::default();
+        Self { probe_target, probe_key, after_s, ..self }
     }
 }
 

@@ -150,7 +150,8 @@ values! {
     }
     ReflectReq {
         nonce: u64s(), from_alt_port: any::<bool>(),
-        via_router: none_or(32),
+        via_router: none_or(32), probe_target: up_to(64), probe_key: none_or(32),
+        after_s: u32s(),
     }
     ReflectResp {
         nonce: u64s(), observed: up_to(64), alternate: up_to(64),
@@ -160,6 +161,42 @@ values! {
         code: 0..=11_i32, reason: reasons(), retry_after_ms: u32s(), detail: u32s(),
     }
     Goaway { reconnect_in_ms: u32s(), grace_ms: u32s(), alternates: addrs(8), }
+    RendezvousReq {
+        target_peer_id: exactly(32), candidates: addrs(8), nat_mapping: u32s(),
+        nat_filtering: u32s(), consent: up_to(256),
+    }
+    RendezvousResp {
+        status: 0..=5_i32, candidates: addrs(8), attempt_secret: none_or(32),
+        fire_after_ms: u32s(), windows: u32s(), window_ms: u32s(), consent: up_to(256),
+    }
+    RendezvousNotify {
+        requester_peer_id: exactly(32), wg_public: exactly(32), candidates: addrs(8),
+        attempt_secret: exactly(32), fire_after_ms: u32s(), windows: u32s(), window_ms: u32s(),
+        consent: up_to(256),
+    }
+    RendezvousAck {
+        accept: any::<bool>(), candidates: addrs(8), nat_mapping: u32s(), nat_filtering: u32s(),
+        consent: up_to(256),
+    }
+    RendezvousResult { other_peer_id: exactly(32), outcome: 0..=3_i32, rtt_ms: u32s(), }
+    RelayAllocReq {
+        peer_id: exactly(32), consent: up_to(256), want_bps: u64s(), channel: u32s(),
+        stock_wireguard: any::<bool>(),
+    }
+    RelayAllocResp {
+        channel: u32s(), relay_addrs: addrs(4), lifetime_s: u32s(), idle_timeout_s: u32s(),
+        rate_bps: u64s(), burst_bytes: u64s(), inner_mtu: u32s(), peer_id: exactly(32),
+        generation: u32s(),
+    }
+    RelayStatus {
+        channel: u32s(), used_bytes: u64s(), rate_bps: u64s(), throttled: any::<bool>(),
+        retry_after_ms: u32s(),
+    }
+    RelayClose { channel: u32s(), reason: u32s(), }
+    ConsentToken {
+        issuer_pubkey: exactly(32), subject_peer_id: none_or(32), scope: u32s(),
+        expires_unix_s: u64s(), signature: exactly(64),
+    }
 }
 
 /// A varint, sometimes longer than it need be, sometimes longer than it may be.
