@@ -12,6 +12,8 @@ mod allocations;
 mod chunks;
 #[path = "codec/golden.rs"]
 mod golden;
+#[path = "codec/golden_paired.rs"]
+mod golden_paired;
 #[path = "codec/oracle.rs"]
 mod oracle;
 #[path = "codec/order.rs"]
@@ -20,6 +22,8 @@ mod order;
 mod paired;
 #[path = "codec/refusals.rs"]
 mod refusals;
+#[path = "codec/refusals_paired.rs"]
+mod refusals_paired;
 #[path = "codec/shim.rs"]
 mod shim;
 #[path = "codec/slices.rs"]

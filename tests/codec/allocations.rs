@@ -1,13 +1,21 @@
 //! Nothing in the codec allocates, whatever the bytes.
 
 use allocation_counter::measure;
-use molia_router::ids::{Key, PeerId};
+use ed25519_dalek::SigningKey;
+use molia_router::ids::{Key, PeerId, WgKey};
+use molia_router::signing::consent::ConsentError;
 use molia_router::signing::{self, Refused};
 use molia_router::wire::body::{
-    AnnounceProviderReq, AnnounceProviderResp, Capabilities, Chunks, Error, FindNodeReq,
-    FindNodeResp, FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq,
-    NegotiateResp, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp, Stamp,
-    StoreReq, StoreResp, Writer, find_value,
+    Addrs, AnnounceProviderReq, AnnounceProviderResp, Capabilities, Chunks, ConsentToken, Error,
+    FindNodeReq, FindNodeResp, FindValueReq, FindValueResp, Found, Goaway, IdentityBinding,
+    NegotiateReq, NegotiateResp, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq,
+    ReflectResp, RelayAllocReq, RelayAllocResp, RelayClose, RelayStatus, RendezvousAck,
+    RendezvousNotify, RendezvousReq, RendezvousResp, RendezvousResult, Stamp, StoreReq, StoreResp,
+    Writer, find_value,
+};
+use molia_router::wire::channel::{Channel, HEADER_BYTES, inner};
+use molia_router::wire::probe::{
+    Punch, PunchKind, attempt_id, filter_check, filter_nonce, filter_write, punch_read, punch_write,
 };
 use molia_router::wire::{Header, Kind, encode, multiaddr, open, split};
 use proptest::collection::vec;
@@ -48,7 +56,29 @@ fn read_as_everything(body: &[u8]) -> usize {
         AnnounceProviderReq::read(body).is_ok(),
         AnnounceProviderResp::read(body).is_ok(),
     ];
-    taken.iter().filter(|taken| **taken).count()
+    let paired = read_as_paired(body);
+    let taken = taken.iter().chain(&paired);
+    taken.filter(|taken| **taken).count()
+}
+
+/// Introductions, channels, consent, and what comes without a session.
+fn read_as_paired(body: &[u8]) -> [bool; 13] {
+    let few = |addrs: Addrs<'_>| addrs.sockets().count() < 9;
+    [
+        RendezvousReq::read(body).is_ok_and(|request| few(request.candidates)),
+        RendezvousResp::read(body).is_ok_and(|response| few(response.candidates)),
+        RendezvousNotify::read(body).is_ok_and(|notice| few(notice.candidates)),
+        RendezvousAck::read(body).is_ok_and(|ack| few(ack.candidates)),
+        RendezvousResult::read(body).is_ok(),
+        RelayAllocReq::read(body).is_ok(),
+        RelayAllocResp::read(body).is_ok_and(|response| few(response.relay_addrs)),
+        RelayStatus::read(body).is_ok(),
+        RelayClose::read(body).is_ok(),
+        ConsentToken::read(body).is_ok(),
+        Channel::read(body).is_ok() && inner(body).is_ok(),
+        punch_read(body, &[7; 32]).is_some(),
+        filter_nonce(body).is_some_and(|nonce| filter_check(body, nonce, &WgKey([7; 32]))),
+    ]
 }
 
 proptest! {
@@ -121,6 +151,38 @@ fn verifying() {
     let info = measure(|| {
         assert_eq!(signing::verify_record(&record, &mut scratch), Err(Refused::BadSignature));
         let _ = signing::stamp::paid(&stamp, &record.key, &PeerId([1; 32]), 8);
+    });
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+}
+
+/// A consent is checked for each introduction and each channel.
+#[test]
+fn checking_consent() {
+    let issuer = SigningKey::from_bytes(&[7; 32]);
+    let id = PeerId::of_public(&issuer.verifying_key().to_bytes());
+    let mut room = [0; 256];
+    let mut out = Writer::new(&mut room);
+    signing::consent::sign(&issuer, Some(PeerId([1; 32])), 2, 900).write(&mut out).unwrap();
+    let token = out.written();
+    let mut scratch = Vec::with_capacity(256);
+    let info = measure(|| {
+        let mut check = |subject| {
+            signing::consent::check(token, &id, &PeerId([subject; 32]), 2, 100, &mut scratch)
+        };
+        assert_eq!((check(1), check(2)), (Ok(()), Err(ConsentError::Invalid)));
+    });
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+}
+
+/// What leaves for the other leg, and what is answered without a session.
+#[test]
+fn writing_outside_of_sessions() {
+    let punch = Punch { kind: PunchKind::Answer, attempt: attempt_id(&[7; 32]), clock_us: 1 };
+    let mut header = [0; HEADER_BYTES];
+    let info = measure(|| {
+        Channel { generation: 1, id: 2 }.write(&mut header);
+        assert!(punch_read(&punch_write(&punch, &[7; 32]), &[7; 32]).is_some());
+        assert!(filter_check(&filter_write(1, &WgKey([7; 32])), 1, &WgKey([7; 32])));
     });
     assert_eq!((info.count_total, info.bytes_total), (0, 0));
 }

@@ -19,7 +19,7 @@ pub(crate) fn bytes(hex: &str) -> Vec<u8> {
 }
 
 /// `frame` is encoded to exactly `hex`, and comes back as it was.
-fn pinned(
+pub(crate) fn pinned(
     hex: &str,
     header: Header,
     body: impl FnOnce(&mut Writer<'_>) -> Result<(), Overflow>,
