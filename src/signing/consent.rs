@@ -70,3 +70,6 @@ fn signed<'s>(token: &ConsentToken, scratch: &'s mut Vec<u8>) -> &'s [u8] {
     let (scope, expires) = (token.scope.to_be_bytes(), token.expires_unix_s.to_be_bytes());
     prefixed(CONSENT_TAG, &[&token.issuer_pubkey, subject, &scope, &expires], scratch)
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,9 +340,9 @@ impl Twin for proto::ReflectReq {
         none_or(&self.via_router, 32)
     }
     fn ours(body: &[u8]) -> Result<Self, BodyError> {
+        Probing::decode(body).map_err(|_| BodyError::Malformed)?;
         let ReflectReq { nonce, from_alt_port, via_router } = ReflectReq::read(body)?;
         let via_router = via_router.map_or(Vec::new(), |id| id.0.to_vec());
-        Probing::decode(body).map_err(|_| BodyError::Malformed)?;
         Ok(Self { nonce, from_alt_port, via_router, ..Self::default() })
     }
     fn write(&self, out: &mut Writer<'_>) -> Result<(), Overflow> {
