@@ -98,6 +98,11 @@ fn router() {
 }
 
 #[test]
+fn relay() {
+    replay("relay", COSTLY, targets::relay::relay);
+}
+
+#[test]
 fn store() {
     replay("store", MUTATIONS, targets::store::store);
 }

@@ -10,34 +10,39 @@ use molia_router::counters::Counters;
 use molia_router::identity::Identity;
 use molia_router::ids::WgKey;
 use molia_router::limits;
-use molia_router::net::{Datagram, Local, Path};
+use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::router::{Config, Router};
 use molia_router::time::{Moment, Now};
 use molia_router::tunnel::plain::{Peer, Plain, Received};
 use molia_router::tunnel::{INITIATION_BYTES, Secrets};
+use molia_router::wire::channel;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::script::Script;
 
 /// The first two belong to peers, the others to strangers.
-const ADDRESSES: [&str; 4] =
+pub(super) const ADDRESSES: [&str; 4] =
     ["192.0.2.1:1000", "[2001:db8::1]:1000", "198.51.100.7:7", "[2001:db8:7::1]:7"];
-const PEERS: usize = 2;
+pub(super) const PEERS: usize = 2;
 const SESSIONS: u32 = 4;
 
-struct World {
-    router: Router<Plain>,
+pub(super) struct World {
+    pub(super) router: Router<Plain>,
     receive: Pool,
     public: WgKey,
     peers: [Peer; PEERS],
     /// Where each peer speaks from.
-    places: [usize; PEERS],
+    pub(super) places: [usize; PEERS],
     now: Now,
     stamp: u64,
     traffic: [[usize; 2]; ADDRESSES.len()],
     /// What the router sent to peers since it was looked at.
     inbox: Vec<(usize, Vec<u8>)>,
+    /// Channel data among it, with the length of its segments.
+    pub(super) relayed: Vec<(usize, Vec<u8>, usize)>,
+    /// Plaintexts that peers opened.
+    pub(super) opened: Vec<(usize, Vec<u8>)>,
 }
 
 fn pool(slot_bytes: usize, slots: usize) -> Pool {
@@ -55,7 +60,8 @@ fn place(peer: SocketAddr) -> usize {
 }
 
 impl World {
-    fn new() -> Self {
+    /// Of two peers with these WireGuard keys, who have a session each.
+    pub(super) fn new(keys: [WgKey; PEERS]) -> Self {
         let identity = Arc::new(Identity::generate(&mut ChaCha12Rng::seed_from_u64(7)));
         let public = identity.wg_key();
         let mut config = Config::default();
@@ -64,36 +70,46 @@ impl World {
         config.egress.sessions_max = SESSIONS as usize;
         config.egress.classes.iter_mut().for_each(|class| class.depth = 16);
         config.table.entries_max = 64;
+        config.relay.channels_max = 8;
+        config.relay.waiting_max = 16;
+        config.allow_private = true;
         let slots = pool(limits::SLOT_BYTES, config.slots());
         let secrets = Secrets { cookies: [1; 32], seed: [2; 32] };
         let counters = Counters::anonymous(0).expect("memory");
         let tunnel = Plain::new(public, SESSIONS as usize);
-        let peer = |key: u8| Peer::new(WgKey([key; 32]), public, u32::from(key) << 16);
+        let peer = |which: usize, base| Peer::new(keys[which], public, base);
         let mut world = Self {
             router: Router::new(config, identity, tunnel, slots, counters, &secrets),
             receive: pool(limits::RX_SLOT_BYTES, 1),
             public,
-            peers: [peer(3), peer(4)],
+            peers: [peer(0, 3 << 16), peer(1, 4 << 16)],
             places: [0, 1],
             now: Now { at: Moment::START + Duration::from_secs(1), unix_ms: 1_767_225_600_000 },
             stamp: 0,
             traffic: Default::default(),
             inbox: Vec::new(),
+            relayed: Vec::new(),
+            opened: Vec::new(),
         };
         (0..PEERS).for_each(|who| world.shake_hands(who));
         world
     }
 
     /// Lets a run of datagrams of `segment` bytes arrive.
-    fn arrive(&mut self, from: usize, bytes: &[u8], segment: usize) {
+    pub(super) fn arrive(&mut self, from: usize, bytes: &[u8], segment: usize) {
         let mut buf = self.receive.take().expect("the last one came home");
         assert!(buf.extend(bytes));
         self.traffic[from][0] += bytes.len();
         let (traffic, inbox) = (&mut self.traffic, &mut self.inbox);
-        let mut send = |sent: molia_router::net::Transmit| {
+        let relayed = &mut self.relayed;
+        let mut send = |sent: Transmit| {
             let to = place(sent.path.peer);
             traffic[to][1] += sent.buf.len();
-            inbox.push((to, sent.buf.to_vec()));
+            if sent.buf.first() == Some(&channel::TYPE) {
+                relayed.push((to, sent.buf.to_vec(), sent.segment));
+            } else {
+                inbox.push((to, sent.buf.to_vec()));
+            }
         };
         let datagram = Datagram { path: path(from), buf, segment };
         self.router.receive(self.now, datagram, &mut send);
@@ -101,14 +117,19 @@ impl World {
         self.hear();
     }
 
-    fn later(&mut self, ms: u64) {
+    pub(super) fn later(&mut self, ms: u64) {
         self.now.at = self.now.at + Duration::from_millis(ms);
         self.now.unix_ms += ms;
         let (traffic, inbox) = (&mut self.traffic, &mut self.inbox);
-        self.router.poll(self.now, &mut |sent: molia_router::net::Transmit| {
+        let relayed = &mut self.relayed;
+        self.router.poll(self.now, &mut |sent: Transmit| {
             let to = place(sent.path.peer);
             traffic[to][1] += sent.buf.len();
-            inbox.push((to, sent.buf.to_vec()));
+            if sent.buf.first() == Some(&channel::TYPE) {
+                relayed.push((to, sent.buf.to_vec(), sent.segment));
+            } else {
+                inbox.push((to, sent.buf.to_vec()));
+            }
         });
         self.hear();
     }
@@ -118,14 +139,16 @@ impl World {
         for (_, bytes) in std::mem::take(&mut self.inbox) {
             let mut out = [0; limits::SLOT_BYTES];
             for who in 0..PEERS {
-                if self.peers[who].receive(&bytes, &mut out) == Received::Established {
-                    self.speak(who, &[]);
+                match self.peers[who].receive(&bytes, &mut out) {
+                    Received::Established => self.speak(who, &[]),
+                    Received::Data(len) if len > 0 => self.opened.push((who, out[..len].to_vec())),
+                    Received::Data(_) | Received::Cookie | Received::Ignored => {}
                 }
             }
         }
     }
 
-    fn shake_hands(&mut self, who: usize) {
+    pub(super) fn shake_hands(&mut self, who: usize) {
         self.stamp += 1;
         let mut ephemeral = [0; 32];
         ephemeral[..8].copy_from_slice(&self.stamp.to_le_bytes());
@@ -133,16 +156,17 @@ impl World {
         self.arrive(self.places[who], &initiation, initiation.len());
     }
 
-    fn speak(&mut self, who: usize, plaintext: &[u8]) {
+    pub(super) fn speak(&mut self, who: usize, plaintext: &[u8]) {
         let mut out = [0; 4096];
         if let Some(len) = self.peers[who].seal(plaintext, &mut out) {
             self.arrive(self.places[who], &out[..len], len);
         }
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let (free, all) = self.router.buffers();
-        assert_eq!(free + self.router.queued(), all, "a buffer is free or queued");
+        let waiting = self.router.queued() + self.router.relay().stats().waiting;
+        assert_eq!(free + waiting, all, "a buffer is free or waits");
         assert_eq!(self.receive.free(), self.receive.slots());
         for [received, sent] in &self.traffic[PEERS..] {
             assert!(sent <= received, "{sent} bytes to strangers for {received}");
@@ -151,7 +175,7 @@ impl World {
 }
 
 /// A frame with its shim.
-fn plaintext(frame: &[u8]) -> Vec<u8> {
+pub(super) fn plaintext(frame: &[u8]) -> Vec<u8> {
     let total = u16::try_from(frame.len() + limits::SHIM_BYTES).unwrap_or(u16::MAX);
     let [high, low] = total.to_be_bytes();
     let mut plaintext = [&[b'M', 0, high, low], frame].concat();
@@ -163,7 +187,7 @@ fn plaintext(frame: &[u8]) -> Vec<u8> {
 /// its place, and no stranger gets more than it gave.
 pub fn router(data: &[u8]) {
     let mut script = Script(data);
-    let mut world = World::new();
+    let mut world = World::new([WgKey([3; 32]), WgKey([4; 32])]);
     for _ in 0..64 {
         let Some(step) = script.byte() else { break };
         let (who, from) = (usize::from(step >> 7), usize::from(step >> 6));

@@ -1,10 +1,11 @@
 //! Plaintexts, message bodies and addresses: whatever a peer can put behind its keys.
 
 use molia_router::wire::body::{
-    AnnounceProviderReq, AnnounceProviderResp, Capabilities, Error, FindNodeReq, FindNodeResp,
-    FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq, NegotiateResp,
-    Overflow, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp, Stamp, StoreReq,
-    StoreResp, Writer,
+    AnnounceProviderReq, AnnounceProviderResp, Capabilities, ConsentToken, Error, FindNodeReq,
+    FindNodeResp, FindValueReq, FindValueResp, Found, Goaway, IdentityBinding, NegotiateReq,
+    NegotiateResp, Overflow, Peer, Ping, Pong, Provider, Puzzle, Record, ReflectReq, ReflectResp,
+    RelayAllocReq, RelayAllocResp, RelayClose, RelayStatus, RendezvousAck, RendezvousNotify,
+    RendezvousReq, RendezvousResp, RendezvousResult, Stamp, StoreReq, StoreResp, Writer,
 };
 use molia_router::wire::check::{Rules, Verdict, check};
 use molia_router::wire::kind::{Kind, KindSet};
@@ -67,7 +68,7 @@ pub fn body(data: &[u8]) {
     if bytes.len() > OUT_BYTES / 2 {
         return;
     }
-    match which % 23 {
+    match which % 33 {
         0 => agree!(Ping, bytes),
         1 => agree!(Pong, bytes),
         2 => agree!(owned Capabilities, bytes),
@@ -78,7 +79,19 @@ pub fn body(data: &[u8]) {
         7 => agree!(Peer, bytes),
         8 => agree!(owned FindNodeReq, bytes),
         9 => agree!(FindNodeResp, bytes, find_node),
-        10 => agree!(owned ReflectReq, bytes),
+        // What only routers say to each other is not read here.
+        10 if proto::ReflectReq::decode(bytes).is_err() => {}
+        10 => agree!(
+            ReflectReq,
+            bytes,
+            |request: &ReflectReq, out: &mut Writer<'_>| request.write(out),
+            |request: proto::ReflectReq| proto::ReflectReq {
+                probe_target: Vec::new(),
+                probe_key: Vec::new(),
+                after_s: 0,
+                ..request
+            }
+        ),
         11 => agree!(ReflectResp, bytes),
         12 => agree!(
             Error,
@@ -87,7 +100,8 @@ pub fn body(data: &[u8]) {
             known_code
         ),
         13 => agree!(Goaway, bytes),
-        _ => stored(which % 23, bytes),
+        which @ 14..=22 => stored(which, bytes),
+        which => paired(which, bytes),
     }
 }
 
@@ -121,6 +135,38 @@ fn stored(which: u8, bytes: &[u8]) {
                 ..answer
             }
         ),
+    }
+}
+
+/// Bodies of introductions, relay channels and consent.
+fn paired(which: u8, bytes: &[u8]) {
+    match which {
+        23 => agree!(RendezvousReq, bytes),
+        24 => agree!(
+            RendezvousResp,
+            bytes,
+            |answer: &RendezvousResp<'_>, out: &mut Writer<'_>| answer.write(out),
+            |answer: proto::RendezvousResp| proto::RendezvousResp {
+                status: answer.status().into(),
+                ..answer
+            }
+        ),
+        25 => agree!(RendezvousNotify, bytes),
+        26 => agree!(RendezvousAck, bytes),
+        27 => agree!(
+            RendezvousResult,
+            bytes,
+            |result: &RendezvousResult, out: &mut Writer<'_>| result.write(out),
+            |result: proto::RendezvousResult| proto::RendezvousResult {
+                outcome: result.outcome().into(),
+                ..result
+            }
+        ),
+        28 => agree!(RelayAllocReq, bytes),
+        29 => agree!(RelayAllocResp, bytes),
+        30 => agree!(owned RelayStatus, bytes),
+        31 => agree!(owned RelayClose, bytes),
+        _ => agree!(owned ConsentToken, bytes),
     }
 }
 
