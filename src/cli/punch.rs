@@ -224,7 +224,10 @@ fn report(
         let at = pair.log().first(which)?;
         Some(ms(at.since(started)))
     };
-    let first = since(|step| matches!(step, Step::Proven));
+    let proven = since(|step| matches!(step, Step::Proven));
+    let path = since(|step| matches!(step, Step::Switched(_)));
+    // Its proof may come before the path that answers it is proven.
+    let first = proven.zip(path).map(|(proven, path)| proven.max(path));
     let direct = since(|step| matches!(step, Step::Switched(Path::Direct(_))));
     let relay = since(|step| matches!(step, Step::Switched(Path::Relay)));
     let (lost, rtt) = (echoes.lost(), echoes.rtt());
@@ -232,7 +235,7 @@ fn report(
         return output::json(&json!({
             "peer_id": peer.to_string(),
             "us": args.pairing.document(node),
-            "path": pair.path().map(path),
+            "path": pair.path().map(self::path),
             "first_path_ms": first,
             "direct_ms": direct,
             "relay_ms": relay,
@@ -243,8 +246,8 @@ fn report(
             "steps": pairing::steps(pair, started),
         }));
     }
-    let path = pair.path().map_or_else(|| "lost".to_owned(), |path| path.to_string());
-    output::line(format_args!("{peer}  {path}"))?;
+    let way = pair.path().map_or_else(|| "lost".to_owned(), |path| path.to_string());
+    output::line(format_args!("{peer}  {way}"))?;
     let time = |at: Option<f64>| at.map_or_else(|| "never".to_owned(), |at| format!("{at:.0} ms"));
     output::line(format_args!(
         "connected after {}, direct after {}, relayed after {}",
