@@ -21,6 +21,8 @@ pub use nat::{Behaviour, Nat};
 
 /// How long the target may take to answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Time after which it is asked again: a datagram may have been lost, and somebody waits.
+pub const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Windows in which both sides send probes.
 pub const WINDOWS: u32 = 2;
 /// Length of one.
@@ -51,9 +53,9 @@ pub fn schedule(requester: Option<Duration>, target: Option<Duration>) -> Schedu
 }
 
 impl Schedule {
-    /// What the target is told: from its receipt on, in milliseconds.
-    pub fn target_ms(&self) -> u32 {
-        millis(self.fire.saturating_sub(self.half_target))
+    /// What the target is told, so long after the first time: from its receipt on, in milliseconds.
+    pub fn target_ms(&self, waited: Duration) -> u32 {
+        millis(self.fire.saturating_sub(waited).saturating_sub(self.half_target))
     }
 
     /// What the requester is told when the target's answer took `waited`.
@@ -71,6 +73,15 @@ const PLACE_BITS: u32 = 12;
 /// Attempts that wait at once in a shard.
 pub const ATTEMPTS_MAX: usize = 1 << PLACE_BITS;
 
+/// What time brings about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due<A> {
+    /// That session is to be asked again under this correlation, so long after the first time.
+    Again(SessionRef, u32, Duration),
+    /// It has not answered.
+    Over(A),
+}
+
 #[derive(Debug)]
 struct Waiting<A> {
     session: SessionRef,
@@ -84,7 +95,7 @@ struct Waiting<A> {
 pub struct Attempts<A> {
     places: Vec<Option<Waiting<A>>>,
     free: Vec<u32>,
-    /// Place and correlation in the order in which they run out; some have ended before.
+    /// Place and correlation in the order in which they are looked at; some have ended before.
     order: VecDeque<(u32, u32, Moment)>,
 }
 
@@ -131,7 +142,7 @@ impl<A> Attempts<A> {
         });
         let correlation = random << PLACE_BITS | place;
         self.places[place as usize] = Some(Waiting { session, correlation, asked: now, attempt });
-        self.order.push_back((place, correlation, now + ANSWER_WITHIN));
+        self.order.push_back((place, correlation, now + ASK_AGAIN));
         Ok(correlation)
     }
 
@@ -151,29 +162,39 @@ impl<A> Attempts<A> {
         Some((attempt, now.since(asked)))
     }
 
-    /// An attempt that was not answered in time; to be asked until `None`.
-    pub fn expired(&mut self, now: Moment) -> Option<A> {
-        while let Some(&(place, correlation, until)) = self.order.front() {
-            let waits = self.is_waiting(place, correlation);
-            if waits && until > now {
+    /// What an attempt is about, while it waits.
+    pub fn attempt(&self, correlation: u32) -> Option<&A> {
+        let place = correlation & ((1 << PLACE_BITS) - 1);
+        let waiting = self.places.get(place as usize)?.as_ref()?;
+        (waiting.correlation == correlation).then_some(&waiting.attempt)
+    }
+
+    /// The next thing that is due; to be asked until `None`.
+    pub fn due(&mut self, now: Moment) -> Option<Due<A>> {
+        while let Some(&(place, correlation, at)) = self.order.front() {
+            let waiting = self.places.get(place as usize).and_then(Option::as_ref);
+            let Some(waiting) = waiting.filter(|it| it.correlation == correlation) else {
+                self.order.pop_front();
+                continue;
+            };
+            if at > now {
                 return None;
             }
             self.order.pop_front();
-            if waits {
-                return Some(self.take(place)?.attempt);
+            let (session, waited) = (waiting.session, now.since(waiting.asked));
+            if waited >= ANSWER_WITHIN {
+                return Some(Due::Over(self.take(place)?.attempt));
             }
+            // All wait equally long, so the order stays one of time.
+            self.order.push_back((place, correlation, now + ASK_AGAIN));
+            return Some(Due::Again(session, correlation, waited));
         }
         None
     }
 
-    /// When [`expired`](Self::expired) has something next.
+    /// When [`due`](Self::due) has something next.
     pub fn next_deadline(&self) -> Moment {
         self.order.front().map_or(Moment::NEVER, |(.., until)| *until)
-    }
-
-    fn is_waiting(&self, place: u32, correlation: u32) -> bool {
-        let waiting = self.places.get(place as usize).and_then(Option::as_ref);
-        waiting.is_some_and(|waiting| waiting.correlation == correlation)
     }
 
     fn take(&mut self, place: u32) -> Option<Waiting<A>> {

@@ -20,7 +20,7 @@ fn both_fire_at_one_moment() {
         let plan = schedule(Some(ms(requester)), Some(ms(target)));
         let (requester, target) = (requester.min(1000), target.min(1000));
         // The notice arrives after half a round trip; the answer is here after a whole one.
-        let target_fires = target / 2 + u64::from(plan.target_ms());
+        let target_fires = target / 2 + u64::from(plan.target_ms(Duration::ZERO));
         let requester_fires = target + requester / 2 + u64::from(plan.requester_ms(ms(target)));
         assert!(target_fires.abs_diff(requester_fires) <= 1, "{requester} {target}");
         assert!(plan.requester_ms(ms(target)) >= 19, "nobody has to fire before it knows");
@@ -39,10 +39,27 @@ fn an_attempt_is_answered_once_and_by_who_was_asked() {
     assert_eq!(attempts.answered(at(5), session(1), one ^ 1 << 31), None);
     assert_eq!(attempts.answered(at(5), session(1), one), Some(("one", ms(5))));
     assert_eq!(attempts.answered(at(6), session(1), one), None);
-    assert_eq!((attempts.len(), attempts.next_deadline()), (1, at(2000)));
-    assert_eq!(attempts.expired(at(2000)), None, "the first one has ended");
-    assert_eq!(attempts.next_deadline(), at(2001));
-    assert_eq!((attempts.expired(at(2001)), attempts.expired(at(2001))), (Some("two"), None));
+    assert_eq!(
+        (attempts.len(), attempts.attempt(one), attempts.attempt(two)),
+        (1, None, Some(&"two"))
+    );
+    assert_eq!(attempts.due(at(250)), None, "the first one has ended");
+    assert_eq!(attempts.next_deadline(), at(251));
+}
+
+#[test]
+fn who_does_not_answer_is_asked_again_until_the_time_is_over() {
+    let mut attempts = Attempts::default();
+    let asked = attempts.ask(at(0), session(1), 7, "it").unwrap_or_default();
+    let mut again = 0;
+    for now in (0..2000).step_by(10) {
+        while let Some(due) = attempts.due(at(now)) {
+            assert_eq!(due, Due::Again(session(1), asked, ms(now)));
+            again += 1;
+        }
+    }
+    assert_eq!(again, 7);
+    assert_eq!((attempts.due(at(2000)), attempts.due(at(2000))), (Some(Due::Over("it")), None));
     assert!(attempts.is_empty() && attempts.next_deadline() == Moment::NEVER);
 }
 
@@ -51,10 +68,10 @@ fn a_place_that_is_used_again_is_not_ended_by_its_last_attempt() {
     let mut attempts = Attempts::default();
     let old = attempts.ask(at(0), session(1), 1, 1).unwrap_or_default();
     assert!(attempts.answered(at(1), session(1), old).is_some());
-    let new = attempts.ask(at(1000), session(1), 2, 2).unwrap_or_default();
-    assert_eq!(attempts.expired(at(2500)), None);
-    assert_eq!(attempts.answered(at(2500), session(1), old), None);
-    assert_eq!(attempts.answered(at(2500), session(1), new), Some((2, ms(1500))));
+    let new = attempts.ask(at(100), session(1), 2, 2).unwrap_or_default();
+    assert_eq!(attempts.due(at(260)), None);
+    assert_eq!(attempts.answered(at(2050), session(1), old), None);
+    assert_eq!(attempts.answered(at(2050), session(1), new), Some((2, ms(1950))));
 }
 
 #[test]
@@ -65,7 +82,7 @@ fn no_more_wait_than_there_are_places() {
     }
     assert_eq!(attempts.ask(at(0), session(1), 0, 9999), Err(9999));
     let mut gone = 0;
-    while attempts.expired(at(2000)).is_some() {
+    while let Some(Due::Over(_)) = attempts.due(at(2000)) {
         gone += 1;
     }
     assert_eq!(gone, ATTEMPTS_MAX);

@@ -19,7 +19,7 @@ use crate::bucket::{Rate, TokenBucket};
 use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits::{CANDIDATES_MAX, CONSENT_BYTES_MAX};
 use crate::net::{Prefix, Scope, target};
-use crate::rendezvous::{Nat, Schedule, WINDOW, WINDOWS, schedule};
+use crate::rendezvous::{Due, Nat, Schedule, WINDOW, WINDOWS, schedule};
 use crate::signing::consent::{self, ConsentError};
 use crate::time::{Moment, Now};
 use crate::tunnel::{Session, Tunnel};
@@ -196,39 +196,40 @@ impl<T: Tunnel> Router<T> {
     ) {
         let target = introduction.target;
         let present = self.sessions.session(session).filter(|it| it.proven() && it.usable(now.at));
-        let Some((path, rtt)) = present.map(|it| (*it.path(), it.srtt())) else {
+        let Some(rtt) = present.map(Session::srtt) else {
             return self.introduced(now, introduction);
         };
         if !self.notified.take(now.at, &target, 1) {
             return self.introduced(now, introduction);
         }
-        let plan = schedule(introduction.rtt, rtt);
-        let secret = &mut introduction.outcome.secret;
-        self.rng.fill_bytes(secret);
-        introduction.plan = plan;
-        let told = self.told(introduction.observed, &introduction.declared, path.peer.ip());
-        let (requester, wg_public) = (introduction.requester, introduction.key);
-        let (attempt_secret, consent) = (*secret, introduction.consent.clone());
+        self.rng.fill_bytes(&mut introduction.outcome.secret);
+        introduction.plan = schedule(introduction.rtt, rtt);
         let random = self.rng.next_u32();
-        let correlation = match self.attempts.ask(now.at, session, random, introduction) {
-            Ok(correlation) => correlation,
-            Err(introduction) => return self.introduced(now, introduction),
-        };
+        match self.attempts.ask(now.at, session, random, introduction) {
+            Ok(correlation) => self.send_notice(now, session, correlation, Duration::ZERO),
+            Err(introduction) => self.introduced(now, introduction),
+        }
+    }
+
+    /// Notifies the target, so long after the first time; what finds no place is as good as lost.
+    fn send_notice(&mut self, now: Now, session: SessionRef, correlation: u32, waited: Duration) {
+        let Some(path) = self.sessions.session(session).map(|it| *it.path()) else { return };
+        let Some(introduction) = self.attempts.attempt(correlation) else { return };
+        let told = self.told(introduction.observed, &introduction.declared, path.peer.ip());
         let addrs = encoded(&told);
         let notice = RendezvousNotify {
-            requester,
-            wg_public,
+            requester: introduction.requester,
+            wg_public: introduction.key,
             candidates: Addrs::of(&addrs),
-            attempt_secret,
-            fire_after_ms: plan.target_ms(),
+            attempt_secret: introduction.outcome.secret,
+            fire_after_ms: introduction.plan.target_ms(waited),
             windows: WINDOWS,
             window_ms: window_ms(),
-            consent: &consent,
+            consent: &introduction.consent,
         };
         let to = Source { session, path, prefix: Prefix::of(path.peer.ip()) };
         let header = Header::request(Kind::RendezvousNotify, correlation);
         let limit = self.peers.at(session).plaintext_limit();
-        // What finds no place is as good as not answered.
         self.outbox.offer(now, &to, Class::Control, limit, header, |body| notice.write(body));
     }
 
@@ -268,12 +269,17 @@ impl<T: Tunnel> Router<T> {
         true
     }
 
-    /// Ends the attempts whose targets have not answered.
+    /// Asks targets again that have not answered, and ends the attempts of those that never do.
     pub(super) fn poll_introductions(&mut self, now: Now) {
         while self.tray.is_light()
-            && let Some(introduction) = self.attempts.expired(now.at)
+            && let Some(due) = self.attempts.due(now.at)
         {
-            self.introduced(now, introduction);
+            match due {
+                Due::Again(session, correlation, waited) => {
+                    self.send_notice(now, session, correlation, waited);
+                }
+                Due::Over(introduction) => self.introduced(now, introduction),
+            }
         }
     }
 

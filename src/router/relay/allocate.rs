@@ -74,18 +74,16 @@ impl<T: Tunnel> Router<T> {
         if !self.may_ask_the_relay(now, session) {
             return self.refuse(now, request, Code::RateLimited, 0);
         }
-        let consented = !asked.consent.is_empty();
-        if consented
-            && let Err(code) = self.consented(
-                now,
-                asked.consent,
-                &asked.peer,
-                &bound.peer_id,
-                consent_scope::RELAY,
-            )
-        {
-            return self.refuse(now, request, code, 0);
-        }
+        let (peer, scope) = (bound.peer_id, consent_scope::RELAY);
+        let consented = match asked.consent {
+            [] => false,
+            token => match self.consented(now, token, &asked.peer, &peer, scope) {
+                Ok(()) => true,
+                // Consents end sooner than channels: one that stands is kept without.
+                Err(_) if asked.channel != 0 => false,
+                Err(code) => return self.refuse(now, request, code, 0),
+            },
+        };
         let Some(requester) = self.member(session, bound.peer_id) else { return };
         if !requester.reachable {
             return self.refuse(now, request, Code::Unauthorized, 0);
