@@ -37,6 +37,9 @@ impl Pair {
         let nowhere = Channel { generation: 0, id: 0 };
         let mut pair = Self { world: World::new(keys), legs: [nowhere; PEERS] };
         for (who, identity) in IDENTITIES.iter().enumerate() {
+            // A session that was answered with a cookie comes about with the next initiation.
+            pair.world.later(1000);
+            pair.world.shake_hands(who);
             let binding = Some(identity.binding(0, u64::from(u32::MAX)));
             let request = NegotiateReq { binding, ..NegotiateReq::default() };
             pair.ask(who, Kind::NegotiateReq, |out| request.write(out));
