@@ -46,6 +46,12 @@ impl Pair {
         }
         pair.allocate(0);
         assert!(pair.legs.iter().all(|leg| *leg != nowhere), "there is a channel to try");
+        for who in 0..PEERS {
+            let data = pair.datagram(who, 4, 40);
+            pair.world.arrive(pair.world.places[who], &data, data.len());
+            assert_eq!(pair.world.relayed.len(), who + 1, "it goes through");
+        }
+        pair.check();
         pair
     }
 
