@@ -37,7 +37,7 @@ pub fn sign(
 }
 
 /// Whether `token`, as it came, lets `subject` reach `issuer` in the way that `scope` says.
-/// Checks the cheapest first.
+/// Whose word it is comes first: what a forged one says is not looked at.
 ///
 /// # Errors
 /// Why not; both are what a peer is told.
