@@ -15,6 +15,7 @@ pub mod runtime;
 mod egress;
 mod overlay;
 mod port;
+mod reflect;
 mod relay;
 mod settings;
 mod shards;
@@ -27,6 +28,8 @@ use std::path::{Path, PathBuf};
 
 use tuning::{Applies, Layers, Name, Values};
 
+use crate::client::Link;
+use crate::client::link::LinkError;
 use crate::identity::Identity;
 use crate::limits::WG_OVERHEAD;
 use crate::port::SocketConfig;
@@ -127,6 +130,12 @@ pub enum Error {
         /// Both.
         port: u16,
     },
+    /// A link that is none.
+    #[error("reflect/other_router: {error}, allowed: {}", tuning::Kind::Link)]
+    OtherRouter {
+        /// What is wrong with it.
+        error: LinkError,
+    },
     /// A setting.
     #[error(transparent)]
     Setting(#[from] tuning::Error),
@@ -151,7 +160,8 @@ pub fn load(request: &Request, surroundings: &Surroundings) -> Result<Config, Ve
         None => places::identity(surroundings, &directory),
     };
     let placement = shards::placement(&values, &surroundings.cpus);
-    let checks = [shards::check(&values, &placement), port::check(&values)];
+    let checks =
+        [shards::check(&values, &placement), port::check(&values), reflect::check(&values)];
     let wrong: Vec<Error> = checks.into_iter().filter_map(Result::err).collect();
     if !wrong.is_empty() {
         return Err(wrong);
@@ -197,6 +207,8 @@ impl Config {
             role: relay::role(&self.values),
             relay: relay::config(&self.values, self.placement.count),
             reflect: self.values.flag(Name::ReflectEnabled),
+            stun: self.values.flag(Name::ReflectStun),
+            other_router: self.other_router().map(|link| link.peer),
             dscp_control: u8::try_from(self.values.number(Name::UdpDscpControl))
                 .expect("the registry keeps it below 64"),
             alternate_port: 0,
@@ -204,6 +216,11 @@ impl Config {
             allow_private: self.values.flag(Name::RelayAllowPrivate),
             ..router::Config::default()
         }
+    }
+
+    /// The router that helps this one, if one is named.
+    pub fn other_router(&self) -> Option<Link> {
+        reflect::other_router(&self.values)
     }
 
     /// Where the store of `identity` is to be.
@@ -278,7 +295,13 @@ mod tests {
             }
             Kind::Cpus => vec!["auto".into(), "0-3,8".into()],
             Kind::Directory => vec!["auto".into(), "off".into(), "/a/b".into()],
+            Kind::Link => vec!["off".into(), link()],
         }
+    }
+
+    fn link() -> String {
+        let (peer, key) = ("ab".repeat(32), "A".repeat(43));
+        format!("molia://{peer}@192.0.2.1:7743?k={key}")
     }
 
     fn with(sets: Vec<String>) -> Result<Config, Vec<Error>> {
@@ -335,9 +358,9 @@ mod tests {
     #[test]
     fn reserved_attributes_and_public_admin_are_warned_about() {
         assert!(with(vec![]).unwrap().warnings().is_empty());
-        let warnings = with(vec!["reflect/stun=1".into(), "admin/listen=[::]:1".into()]);
+        let warnings = with(vec!["pmtu/raise_s=60".into(), "admin/listen=[::]:1".into()]);
         let warnings = warnings.unwrap().warnings();
-        assert_eq!(warnings[0], "reflect/stun (--set) has no effect in this version");
+        assert_eq!(warnings[0], "pmtu/raise_s (--set) has no effect in this version");
         assert!(warnings[1].starts_with("admin/listen = [::]:1 serves metrics in the clear"));
     }
 }

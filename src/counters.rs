@@ -35,6 +35,7 @@ use crate::net::{Achieved, Feature, Stats};
 use crate::overlay::records::{self, Share};
 use crate::overlay::{Inserted, Refused};
 use crate::relay;
+use crate::router::ProbedFrom;
 use crate::time::Now;
 use crate::tunnel;
 use crate::wire::code::{Code, Outcome, RendezvousStatus};
@@ -225,6 +226,16 @@ impl Counters {
         self.set(Id::RelayedBytes, 0, stats.forwarded_bytes);
         self.set(Id::RelayWaiting, 0, stats.waiting as u64);
         self.set(Id::RelayThrottled, 0, stats.throttled);
+    }
+
+    /// Counts a filter probe sent.
+    pub fn probed(&self, from: ProbedFrom) {
+        self.add(Id::FilterProbes, from as usize, 1);
+    }
+
+    /// Counts an answered STUN request.
+    pub fn stun_answered(&self) {
+        self.add(Id::StunAnswered, 0, 1);
     }
 
     /// Publishes a class's queue. Costs two loads when nothing happened there since.

@@ -79,19 +79,7 @@ pub fn body(data: &[u8]) {
         7 => agree!(Peer, bytes),
         8 => agree!(owned FindNodeReq, bytes),
         9 => agree!(FindNodeResp, bytes, find_node),
-        // What only routers say to each other is not read here.
-        10 if proto::ReflectReq::decode(bytes).is_err() => {}
-        10 => agree!(
-            ReflectReq,
-            bytes,
-            |request: &ReflectReq, out: &mut Writer<'_>| request.write(out),
-            |request: proto::ReflectReq| proto::ReflectReq {
-                probe_target: Vec::new(),
-                probe_key: Vec::new(),
-                after_s: 0,
-                ..request
-            }
-        ),
+        10 => agree!(ReflectReq, bytes),
         11 => agree!(ReflectResp, bytes),
         12 => agree!(
             Error,

@@ -8,6 +8,7 @@ use crate::identity;
 use crate::net::{Engine, ErrorKind, Feature, Reason, TxMode};
 use crate::overlay::records::Outcome;
 use crate::relay::CloseReason;
+use crate::router::ProbedFrom;
 use crate::wire::code::{self, Code, RendezvousStatus};
 use crate::wire::kind::{Class, Kind};
 
@@ -62,6 +63,8 @@ pub enum Axis {
     Allocation,
     /// Why a relay channel ended.
     ChannelEnd,
+    /// Where a filter probe is sent from.
+    Probed,
     /// What a disk refuses.
     StoreFault,
     /// Where the store writes.
@@ -147,6 +150,7 @@ impl Axis {
             | Self::Allocation
             | Self::Punch => "result",
             Self::Direction => "direction",
+            Self::Probed => "from",
             Self::SocketError => "error",
             Self::Pool => "pool",
             Self::Io => "io",
@@ -171,6 +175,7 @@ impl Axis {
             Self::Punch => code::Outcome::ALL.len(),
             Self::Allocation => ALLOCATIONS.len(),
             Self::ChannelEnd => CHANNEL_ENDS.len(),
+            Self::Probed => ProbedFrom::ALL.len(),
             Self::MailDrop => mail::Reason::ALL.len(),
             Self::Handshake => HANDSHAKE_DROPS.len() + 1,
             Self::Decrypt => DECRYPT_DROPS.len() + 1,
@@ -214,6 +219,7 @@ impl Axis {
             Self::Punch => code::Outcome::ALL[index].label(),
             Self::Allocation => ALLOCATIONS[index],
             Self::ChannelEnd => CHANNEL_ENDS[index].label(),
+            Self::Probed => ProbedFrom::ALL[index].label(),
             Self::MailDrop => mail::Reason::ALL[index].label(),
             Self::Pool => POOLS[index],
             Self::Insert => INSERTS[index],

@@ -222,6 +222,9 @@ metrics! {
     RelayedBytes = "molia_relay_bytes_total" COUNTER, [], "Bytes of them, channel headers included.";
     RelayWaiting = "molia_relay_waiting_packets" GAUGE, [], "Datagrams that wait for a budget or for room.";
     RelayThrottled = "molia_relay_throttled_total" COUNTER, [], "Times that a leg was told to slow down.";
+    // Reflection.
+    FilterProbes = "molia_filter_probes_total" COUNTER, [Probed], "Filter probes sent: from the main port after the time that a peer asked for, from the alternate port, and for peers of the other router.";
+    StunAnswered = "molia_stun_answered_total" COUNTER, [], "STUN Binding requests answered, with an error or the address they came from.";
     // Store.
     StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
     StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";

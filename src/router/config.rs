@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::egress;
+use crate::ids::PeerId;
 use crate::limits;
 use crate::overlay::reassembly;
 use crate::overlay::records as kept;
@@ -28,6 +29,11 @@ pub struct Config {
     pub role: Role,
     /// Answer REFLECT (`reflect/enabled`).
     pub reflect: bool,
+    /// Answer plain STUN (`reflect/stun`).
+    pub stun: bool,
+    /// The router that sends filter probes for this one, and may ask for them
+    /// (`reflect/other_router`).
+    pub other_router: Option<PeerId>,
     /// Largest plaintext accepted, in bytes (`pmtu/ceiling` less WireGuard's overhead).
     pub plaintext_bytes_max: usize,
     /// Code point that control is sent with, 0 to 63 (`udp/dscp_control`).
@@ -84,6 +90,8 @@ impl Default for Config {
             records: RecordsConfig::default(),
             role: Role::default(),
             reflect: true,
+            stun: false,
+            other_router: None,
             plaintext_bytes_max: limits::DATAGRAM_BASE_MAX - limits::WG_OVERHEAD,
             dscp_control: EXPEDITED_FORWARDING,
             alternate_port: 0,

@@ -3,7 +3,7 @@
 use crate::drops::Drop;
 use crate::time::Now;
 use crate::tunnel::Tunnel;
-use crate::wire::body::{Ping, Pong, ReflectReq, ReflectResp};
+use crate::wire::body::{Ping, Pong};
 use crate::wire::{self, Class, Code, Kind, KindSet, Refusal, Rules, Verdict};
 
 use super::{Request, Router, Source};
@@ -130,22 +130,5 @@ impl<T: Tunnel> Router<T> {
             echo_unix_ms: ping.now_unix_ms,
         };
         self.answer(now, request, Kind::Pong, |body| pong.write(body));
-    }
-
-    fn reflect(&mut self, now: Now, request: &Request<'_>) {
-        if !self.config.reflect {
-            return self.refuse(now, request, Code::Unsupported, u32::from(request.header.kind));
-        }
-        let Ok(asked) = ReflectReq::read(request.body) else {
-            return self.refuse(now, request, Code::Invalid, 0);
-        };
-        let observed = wire::multiaddr::encode(request.from.path.peer);
-        let answer = ReflectResp {
-            nonce: asked.nonce,
-            observed: observed.as_ref(),
-            alternate: &[],
-            other_router: None,
-        };
-        self.answer(now, request, Kind::ReflectResp, |body| answer.write(body));
     }
 }

@@ -26,13 +26,16 @@ mod mail;
 mod negotiate;
 mod overlay;
 mod peers;
+mod probes;
 mod records;
+mod reflect;
 mod relay;
 mod rendezvous;
 mod restore;
 mod role;
 mod send;
 mod sharing;
+mod stun;
 mod values;
 
 use std::collections::VecDeque;
@@ -61,7 +64,7 @@ use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
 use crate::wheel::Wheel;
 use crate::wire::body::{IdentityBinding, Stamp};
-use crate::wire::{Class, Header, Kind, channel};
+use crate::wire::{self, Class, Header, Kind, channel};
 
 use journal::Journal;
 use letters::Letters;
@@ -74,6 +77,8 @@ pub use config::{Config, RecordsConfig};
 pub use journal::{Cursor, Keeping};
 pub use mail::Mail;
 pub use overlay::RestoredPeer;
+pub use probes::ProbedFrom;
+pub use reflect::Wanted;
 pub use role::Role;
 
 /// Stamps that a shard remembers of each minute: a thousand writes a second.
@@ -119,6 +124,12 @@ pub struct Router<T: Tunnel> {
     facts: FactTable,
     /// How often peers may be asked for it.
     notified: BucketTable<PeerId>,
+    /// Filter probes on their way.
+    probes: probes::Probes,
+    /// What the other router is to do, if there is one.
+    cooperation: reflect::Cooperation,
+    /// What is left of the STUN requests of every address.
+    stun_budget: stun::Budget,
     /// Records that come in chunks, with the stamp on the first.
     reassembly: Reassembly<SessionRef, Stamp>,
     /// A record that came in chunks; grows to the largest one.
@@ -216,6 +227,9 @@ impl<T: Tunnel> Router<T> {
             restless: VecDeque::new(),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
+            probes: probes::Probes::default(),
+            cooperation: reflect::Cooperation::default(),
+            stun_budget: stun::budget(keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
             whole: Vec::new(),
             signed: Vec::new(),
@@ -282,7 +296,7 @@ impl<T: Tunnel> Router<T> {
     fn datagram(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
         match bytes.first() {
             Some(1..=4) => self.wireguard(now, path, bytes, outlet),
-            Some(0) if is_stun(bytes) => self.outbox.counters.drop(Drop::Stun),
+            Some(0) if wire::stun::is_request(bytes) => self.stun(now, path, bytes, outlet),
             Some(&channel::TYPE) => self.forward(now, path, bytes, outlet),
             Some(6 | 7) => self.outbox.counters.drop(Drop::Probe),
             Some(_) => self.outbox.counters.drop(Drop::UnknownType),
@@ -362,6 +376,7 @@ impl<T: Tunnel> Router<T> {
         self.poll_overlay(now);
         self.poll_introductions(now);
         self.poll_relay(now);
+        self.poll_probes(now);
         self.poll_sharing(now);
         self.poll_journal(now);
         self.transmit(now, outlet);
@@ -371,6 +386,7 @@ impl<T: Tunnel> Router<T> {
     pub fn next_deadline(&self) -> Moment {
         let own = self.sessions.next_deadline().min(self.introductions_deadline());
         let own = own.min(self.relay_deadline());
+        let own = own.min(self.probes_deadline());
         own.min(self.overlay_deadline()).min(self.journal_deadline())
     }
 
@@ -440,9 +456,4 @@ impl<T: Tunnel> Router<T> {
 /// What is no handshake: nothing to do for it means a keepalive.
 fn is_data(bytes: &[u8]) -> bool {
     bytes.first() == Some(&4)
-}
-
-/// RFC 8489: a Binding request's type and the magic cookie.
-fn is_stun(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&[0x21, 0x12, 0xA4, 0x42])
 }

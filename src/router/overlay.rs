@@ -169,6 +169,7 @@ impl<T: Tunnel> Router<T> {
 
     pub(super) fn session_ended(&mut self, now: Now, session: SessionRef) {
         self.identity_ended(now, session);
+        self.forget_probes(session);
     }
 
     /// Takes the identity from a session and its peer from the table, if it is listed there.

@@ -33,6 +33,10 @@ pub(super) struct Peer {
     pub(super) introductions: Option<Box<Repeats<Asked>>>,
     /// What is left of those that it may ask for.
     pub(super) introductions_left: Option<TokenBucket>,
+    /// What is left of the filter probes that the session may ask for.
+    pub(super) probes_left: Option<TokenBucket>,
+    /// Those that wait for their time.
+    pub(super) probes_waiting: u8,
     /// What the peer last said of its NAT.
     pub(super) nat: Nat,
     /// Shards that hold relay channels of the peer.
@@ -85,6 +89,8 @@ impl Peer {
             restless: false,
             allocations_left: None,
             factor: 1,
+            probes_left: None,
+            probes_waiting: 0,
             nat: Nat { mapping: Behaviour::Unknown, filtering: Behaviour::Unknown },
             liveness: None,
             listed_at: None,

@@ -123,6 +123,7 @@ impl<T: Tunnel> Router<T> {
     /// Sends what the queues hold as long as there is room. The rest waits there, where weights,
     /// age and newer content decide what becomes of it.
     pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
+        self.transmit_probes(outlet);
         self.send_all(now, outlet);
         self.count_lost();
     }

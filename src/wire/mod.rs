@@ -27,6 +27,7 @@ pub mod probe;
 )]
 pub mod proto;
 mod shim;
+pub mod stun;
 
 pub use check::{Refusal, Rules, Verdict, check};
 pub use code::{Code, StoreCode};

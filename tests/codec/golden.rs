@@ -291,8 +291,20 @@ fn reflect() {
         "4d00 0036  01 10 00 00  00000003 00000000  08 05  10 01  1a 20 {}",
         "77".repeat(32)
     );
+    let none = ReflectReq::default();
     let request =
-        ReflectReq { nonce: 5, from_alt_port: true, via_router: Some(PeerId([0x77; 32])) };
+        ReflectReq { nonce: 5, from_alt_port: true, via_router: Some(PeerId([0x77; 32])), ..none };
+    let body = pinned(&hex, Header::request(Kind::ReflectReq, 3), |out| request.write(out));
+    assert_eq!(ReflectReq::read(&body), Ok(request));
+
+    let hex = format!(
+        "4d00 0041  01 10 00 00  00000003 00000000  08 05  22 09 04 c0000201 9102 1e40  2a 20 {}  30 ac02",
+        "88".repeat(32)
+    );
+    let target = multiaddr::encode("192.0.2.1:7744".parse().unwrap());
+    let probe_key = Some(WgKey([0x88; 32]));
+    let request =
+        ReflectReq { nonce: 5, probe_target: target.as_ref(), probe_key, after_s: 300, ..none };
     let body = pinned(&hex, Header::request(Kind::ReflectReq, 3), |out| request.write(out));
     assert_eq!(ReflectReq::read(&body), Ok(request));
 

@@ -324,34 +324,26 @@ impl Twin for proto::FindNodeResp {
     }
 }
 
-/// What a router asks another one for: not read by our reader, to which any type of it is as good.
-#[derive(Clone, PartialEq, Message)]
-struct Probing {
-    #[prost(bytes = "vec", tag = "4")]
-    target: Vec<u8>,
-    #[prost(bytes = "vec", tag = "5")]
-    key: Vec<u8>,
-    #[prost(uint32, tag = "6")]
-    after_s: u32,
-}
-
 impl Twin for proto::ReflectReq {
     fn allowed(&self) -> bool {
         none_or(&self.via_router, 32)
+            && self.probe_target.len() <= 64
+            && none_or(&self.probe_key, 32)
     }
     fn ours(body: &[u8]) -> Result<Self, BodyError> {
-        Probing::decode(body).map_err(|_| BodyError::Malformed)?;
-        let ReflectReq { nonce, from_alt_port, via_router } = ReflectReq::read(body)?;
-        let via_router = via_router.map_or(Vec::new(), |id| id.0.to_vec());
-        Ok(Self { nonce, from_alt_port, via_router, ..Self::default() })
+        let ours = ReflectReq::read(body)?;
+        let ReflectReq { nonce, from_alt_port, after_s, .. } = ours;
+        let via_router = ours.via_router.map_or(Vec::new(), |id| id.0.to_vec());
+        let probe_key = ours.probe_key.map_or(Vec::new(), |key| key.0.to_vec());
+        let probe_target = ours.probe_target.to_vec();
+        Ok(Self { nonce, from_alt_port, via_router, probe_target, probe_key, after_s })
     }
     fn write(&self, out: &mut Writer<'_>) -> Result<(), Overflow> {
-        let &Self { nonce, from_alt_port, ref via_router, .. } = self;
-        ReflectReq { nonce, from_alt_port, via_router: id(via_router) }.write(out)
-    }
-    fn blurred(self) -> Self {
-        let (probe_target, probe_key, after_s) = Default::default();
-        Self { probe_target, probe_key, after_s, ..self }
+        let &Self { nonce, from_alt_port, after_s, .. } = self;
+        let via_router = id(&self.via_router);
+        let probe_key = id(&self.probe_key).map(|id| WgKey(id.0));
+        let probe_target = &self.probe_target;
+        ReflectReq { nonce, from_alt_port, via_router, probe_target, probe_key, after_s }.write(out)
     }
 }
 

@@ -74,7 +74,8 @@ fn lengths_stay_inside() {
 fn thirty_two_bits_keep_the_low_ones() {
     let load = Pong::read(&bytes("18 85 80 80 80 10")).map(|pong| pong.load_permille);
     assert_eq!(load, Ok(5));
-    let request = ReflectReq::read(&bytes("10 80 80 80 80 10")).unwrap();
+    let body = bytes("10 80 80 80 80 10");
+    let request = ReflectReq::read(&body).unwrap();
     assert!(request.from_alt_port, "a bool is any bit of the 64");
 }
 

@@ -92,6 +92,8 @@ pub enum Kind {
     Cpus,
     /// An absolute path of a directory, `auto` or `off`.
     Directory,
+    /// The `molia://` link of a router, or `off`.
+    Link,
 }
 
 /// When a change takes effect.
@@ -163,6 +165,7 @@ impl fmt::Display for Kind {
             }
             Self::Cpus => f.write_str("CPU numbers such as 0-3,8, or auto"),
             Self::Directory => f.write_str("an absolute path, auto or off"),
+            Self::Link => f.write_str("molia://PEER-ID@HOST:PORT?k=KEY, or off"),
         }
     }
 }

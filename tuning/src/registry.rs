@@ -64,7 +64,12 @@ const fn or_auto(kind: Kind) -> Kind {
 const fn with_word(kind: Kind, word: Word) -> Kind {
     match kind {
         Kind::Number { scale, min, max, .. } => Kind::Number { scale, min, max, word: Some(word) },
-        Kind::Flag | Kind::Choice(_) | Kind::Address { .. } | Kind::Cpus | Kind::Directory => {
+        Kind::Flag
+        | Kind::Choice(_)
+        | Kind::Address { .. }
+        | Kind::Cpus
+        | Kind::Directory
+        | Kind::Link => {
             panic!("only numbers have a word in their place")
         }
     }
@@ -177,8 +182,10 @@ attributes! {
 
     ReflectEnabled "reflect/enabled" Kind::Flag, "1", Live,
         "Tell a peer the address it is seen from when it asks.";
-    ReflectStun "reflect/stun" Kind::Flag, "0", Reserved,
-        "Answer plain STUN binding requests.";
+    ReflectStun "reflect/stun" Kind::Flag, "0", Restart,
+        "Answer plain STUN binding requests, at both ports.";
+    ReflectOtherRouter "reflect/other_router" Kind::Link, "off", Restart,
+        "Another router, by its link, that sends filter probes for this one and may ask for them if it names this one likewise.";
 
     RelayCapacity "relay/egress_capacity_bps" bits(1_000_000, BPS_MAX), "1G", Restart,
         "What the machine's line can send, in bits a second; relayed data gets a share of it.";

@@ -26,12 +26,14 @@ pub enum Value {
     Choice(&'static str),
     /// An address.
     Address(SocketAddr),
-    /// `off` in place of an address or a directory.
+    /// `off` in place of an address, a directory or a link.
     Off,
     /// CPU numbers, ascending.
     Cpus(Vec<u16>),
     /// An absolute path.
     Directory(PathBuf),
+    /// A link, of the right shape; whoever connects reads the rest.
+    Link(String),
 }
 
 impl Attribute {
@@ -73,6 +75,11 @@ impl Attribute {
                 }
                 _ => Err(Problem::Syntax),
             },
+            Kind::Link => match text {
+                "off" => Ok(Value::Off),
+                link if is_link(link) => Ok(Value::Link(link.to_owned())),
+                _ => Err(Problem::Syntax),
+            },
         }
     }
 
@@ -97,8 +104,23 @@ impl std::fmt::Display for Value {
             Self::Off => f.write_str("off"),
             Self::Cpus(list) => f.write_str(&ranges(list)),
             Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Link(link) => f.write_str(link),
         }
     }
+}
+
+/// Longer than any link can be that somebody means.
+const LINK_BYTES_MAX: usize = 512;
+
+/// Whether `text` has the parts of a link, on one line.
+fn is_link(text: &str) -> bool {
+    let parts = text.strip_prefix("molia://").and_then(|rest| rest.split_once('@'));
+    let parts = parts.and_then(|(peer, rest)| Some((peer, rest.split_once("?k=")?)));
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let whole = |(peer, (place, key)): (&str, (&str, &str))| {
+        !peer.is_empty() && place.contains(':') && !key.is_empty()
+    };
+    printable && text.len() <= LINK_BYTES_MAX && parts.is_some_and(whole)
 }
 
 fn bracketed(words: &[&str], chosen: &str) -> String {
@@ -282,6 +304,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_link_has_all_its_parts() {
+        let link = "molia://aa@[2001:db8::1]:7743?k=bb";
+        assert_eq!(parsed(Kind::Link, &format!("{link}\n")), Ok(link.into()));
+        assert_eq!(parsed(Kind::Link, "off"), Ok("off".into()));
+        let long = format!("{link}{}", "b".repeat(512));
+        for wrong in ["", "aa@host:1?k=bb", "molia://host:1?k=bb", "molia://aa@host:1", &long] {
+            assert_eq!(parsed(Kind::Link, wrong), Err(Problem::Syntax), "{wrong:?}");
+        }
+    }
+
     fn value_of(kind: Kind) -> BoxedStrategy<Value> {
         match kind {
             Kind::Number { min, max, word, .. } => {
@@ -299,6 +332,9 @@ mod tests {
             Kind::Directory => {
                 "(/[a-z .]{0,8}[a-z]){1,4}".prop_map(|path| Value::Directory(path.into())).boxed()
             }
+            Kind::Link => "molia://[0-9a-f]{64}@[a-z.]{1,20}:[1-9][0-9]{0,3}[?]k=[a-zA-Z0-9_-]{43}"
+                .prop_map(Value::Link)
+                .boxed(),
             Kind::Cpus => proptest::collection::btree_set(0..CPUS_MAX, 1..40)
                 .prop_map(|set| Value::Cpus(set.into_iter().collect()))
                 .boxed(),

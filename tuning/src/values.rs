@@ -197,8 +197,18 @@ impl Values {
             | Value::Flag(_)
             | Value::Choice(_)
             | Value::Address(_)
-            | Value::Cpus(_) => mistyped(name),
+            | Value::Cpus(_)
+            | Value::Link(_) => mistyped(name),
         }
+    }
+
+    /// A link, or `None` for `off`.
+    pub fn link(&self, name: Name) -> Option<&str> {
+        if *self.value(name) == Value::Off {
+            return None;
+        }
+        let Value::Link(link) = self.value(name) else { mistyped(name) };
+        Some(link)
     }
 }
 

@@ -209,8 +209,10 @@ impl<T: Tunnel> Router<T> {
     /// Tells of those that moved again too soon.
     fn settle_restless(&mut self, now: Now) {
         while self.tray.is_light()
-            && let Some((session, _)) = self.restless.pop_front_if(|(_, at)| *at <= now.at)
+            && let Some(&(session, at)) = self.restless.front()
+            && at <= now.at
         {
+            self.restless.pop_front();
             // Another tenant of the slot would not be restless.
             let peer = self.peers.at(session);
             let (was, identity) = (std::mem::take(&mut peer.restless), peer.identity);

@@ -2,35 +2,47 @@
 
 use super::reader::Fields;
 use super::{BodyError, Overflow, Writer, at_most, exactly_if_present};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, WgKey};
 use crate::limits::MULTIADDR_BYTES_MAX;
 
 /// Tell me my address, and perhaps try it from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ReflectReq {
+pub struct ReflectReq<'a> {
     /// Drawn at random; the probe carries it.
     pub nonce: u64,
     /// Send a filter probe from the alternate port.
     pub from_alt_port: bool,
     /// Have this router send a filter probe.
     pub via_router: Option<PeerId>,
+    /// Between routers: where to send the filter probe, as multiaddr; empty: nowhere else.
+    pub probe_target: &'a [u8],
+    /// Between routers: the WireGuard key of the peer that it is for.
+    pub probe_key: Option<WgKey>,
+    /// Send a filter probe from the port that was asked after so many seconds; 0: none.
+    pub after_s: u32,
 }
 
-impl ReflectReq {
+impl<'a> ReflectReq<'a> {
     /// Reads a body.
-    pub fn read(body: &[u8]) -> Result<Self, BodyError> {
+    pub fn read(body: &'a [u8]) -> Result<Self, BodyError> {
         let mut request = Self::default();
         let mut via_router = &[][..];
+        let mut probe_key = &[][..];
         let mut fields = Fields::of(body);
         while let Some((tag, value)) = fields.next()? {
             match tag {
                 1 => request.nonce = value.uint64()?,
                 2 => request.from_alt_port = value.bool()?,
                 3 => via_router = value.bytes()?,
+                4 => request.probe_target = value.bytes()?,
+                5 => probe_key = value.bytes()?,
+                6 => request.after_s = value.uint32()?,
                 _ => {}
             }
         }
         request.via_router = exactly_if_present(via_router)?.copied().map(PeerId);
+        request.probe_key = exactly_if_present(probe_key)?.copied().map(WgKey);
+        at_most(request.probe_target, MULTIADDR_BYTES_MAX)?;
         Ok(request)
     }
 
@@ -38,7 +50,10 @@ impl ReflectReq {
     pub fn write(&self, out: &mut Writer<'_>) -> Result<(), Overflow> {
         out.uint64(1, self.nonce)?;
         out.bool(2, self.from_alt_port)?;
-        out.bytes(3, self.via_router.as_ref().map_or(&[], |id| &id.0))
+        out.bytes(3, self.via_router.as_ref().map_or(&[], |id| &id.0))?;
+        out.bytes(4, self.probe_target)?;
+        out.bytes(5, self.probe_key.as_ref().map_or(&[], |key| &key.0))?;
+        out.uint32(6, self.after_s)
     }
 }
 
@@ -51,7 +66,7 @@ pub struct ReflectResp<'a> {
     pub observed: &'a [u8],
     /// The router's alternate port as multiaddr; empty: there is none.
     pub alternate: &'a [u8],
-    /// The router that sends the probe.
+    /// The router that can be asked to send probes too.
     pub other_router: Option<PeerId>,
 }
 

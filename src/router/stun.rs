@@ -1,0 +1,57 @@
+//! Plain STUN, for clients that speak nothing else; off unless `reflect/stun` is set.
+//!
+//! Nobody proves anything here, so every address has a small budget, and an answer is hardly longer
+//! than what it answers.
+
+use std::net::IpAddr;
+
+use crate::bucket::{BucketTable, Keyed, Rate};
+use crate::drops::Drop;
+use crate::net::{Outlet, Path};
+use crate::time::Now;
+use crate::tunnel::Tunnel;
+use crate::wire::stun::Request;
+
+use super::Router;
+
+/// Requests of one address.
+const ASKED: Rate = Rate::new(5, 20);
+/// Addresses that are counted apart.
+const ADDRESSES: usize = 4096;
+
+/// What is left of the requests of every address. A network of IPv6 counts as one: its hosts have
+/// as many addresses as they like.
+pub(super) type Budget = BucketTable<[u8; 16]>;
+
+pub(super) fn budget(keyed: Keyed) -> Budget {
+    BucketTable::new(ADDRESSES, ASKED, keyed)
+}
+
+fn lane(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[8..].fill(0);
+            octets
+        }
+    }
+}
+
+impl<T: Tunnel> Router<T> {
+    /// Takes a datagram that begins as a Binding request.
+    pub(super) fn stun(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
+        let counters = &self.outbox.counters;
+        if !self.config.stun {
+            return counters.drop(Drop::Stun);
+        }
+        if !self.stun_budget.take(now.at, &lane(path.peer.ip()), 1) {
+            return counters.drop(Drop::StunRate);
+        }
+        let Ok(request) = Request::read(bytes) else {
+            return counters.drop(Drop::StunMalformed);
+        };
+        counters.stun_answered();
+        self.outbox.send_raw(*path, &request.answer(path.peer), outlet);
+    }
+}
