@@ -82,6 +82,7 @@ impl Pairs {
             // Once those of the last train are there the others are, too.
             self.collect(road, now.rev().map(|number| number % load.pairs), &mut outcome)?;
         }
+        outcome.lost = trains * load.train - outcome.answered;
         Ok(outcome)
     }
 
@@ -194,5 +195,43 @@ impl End {
         self.turn(wait, &mut received)?;
         let ours = received.iter().filter(|datagram| datagram.path.peer == from);
         Ok(ours.flat_map(|datagram| datagram.segments().map(<[u8]>::to_vec)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::thread;
+
+    use super::*;
+    use crate::cli::bench::relay::returning;
+
+    /// A relay that loses one datagram, sends another one twice, and one too late.
+    #[test]
+    fn what_is_lost_late_or_doubled_does_not_count() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let road = returning(server.local_addr().unwrap(), 1);
+        let relay = thread::spawn(move || {
+            let mut bytes = [0; 2048];
+            let mut late = Vec::new();
+            for number in 0..8 {
+                let (len, peer) = server.recv_from(&mut bytes).unwrap();
+                match number {
+                    2 => {}
+                    3 => late = bytes[..len].to_vec(),
+                    _ => drop(server.send_to(&bytes[..len], peer).unwrap()),
+                }
+                match number {
+                    4 => drop(server.send_to(&bytes[..len], peer).unwrap()),
+                    5 => drop(server.send_to(&late, peer).unwrap()),
+                    _ => {}
+                }
+            }
+        });
+        let mut pairs = Pairs::open(1, false).unwrap();
+        let load = Load { payload: 100, pairs: 1, train: 1, datagrams: 8 };
+        let outcome = pairs.fire(&road, load).unwrap();
+        relay.join().unwrap();
+        assert_eq!((outcome.answered, outcome.lost), (6, 2));
     }
 }
