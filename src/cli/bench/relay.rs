@@ -261,5 +261,5 @@ impl Contestant {
 fn returning(server: SocketAddr, pairs: usize) -> Road {
     let header = Header::Channel(Channel { generation: 0, id: 0 });
     let lane = Lane { sent: header, came: header, returns: true };
-    Road { server, lanes: vec![lane; pairs] }
+    Road { server, lanes: vec![lane; pairs], burst: usize::MAX }
 }

@@ -51,7 +51,7 @@ impl Channels {
                 returns: false,
             });
         }
-        Ok(Self { server, road: Road { server: address, lanes } })
+        Ok(Self { server, road: Road { server: address, lanes, burst: usize::MAX } })
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Road {
     pub(super) server: SocketAddr,
     /// By pair.
     pub(super) lanes: Vec<Lane>,
+    /// Most datagrams on their way at a time, if that is fewer than the load would send.
+    pub(super) burst: usize,
 }
 
 /// The way of one pair's datagrams.

@@ -73,7 +73,7 @@ impl Pairs {
     pub(super) fn fire(&mut self, road: &Road, load: Load) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
         let trains = load.datagrams / load.train;
-        let at_a_time = self.burst / load.train;
+        let at_a_time = (self.burst.min(road.burst) / load.train).max(1);
         for first in (0..trains).step_by(at_a_time) {
             let now = first..trains.min(first + at_a_time);
             for number in now.clone() {

@@ -36,6 +36,9 @@ const MISMATCH: u16 = 437;
 /// Channel numbers of who sends and who receives.
 const SENDER: u16 = 0x4000;
 const RECEIVER: u16 = 0x4001;
+/// What its sockets hold, which are as small as the system makes them. It receives one datagram at a
+/// time, so that larger bursts would not be cheaper for it.
+const BURST: usize = 64;
 /// Requests before a server counts as dead.
 const ATTEMPTS: usize = 20;
 
@@ -66,7 +69,7 @@ impl Turn {
                 returns: false,
             });
         }
-        Ok(Self { process, road: Road { server, lanes } })
+        Ok(Self { process, road: Road { server, lanes, burst: BURST } })
     }
 
     /// Gives the allocations back.
