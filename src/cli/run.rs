@@ -235,6 +235,7 @@ fn start_shards(
         port: config.port(),
         router,
         store,
+        other_router: config.other_router(),
         turn_budget: config.settings().turn_budget,
         identity: Arc::clone(&who.identity),
         cookie_secret,

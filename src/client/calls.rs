@@ -76,6 +76,8 @@ pub struct Reflection {
     pub observed: SocketAddr,
     /// The router's alternate port.
     pub alternate: Option<SocketAddr>,
+    /// Another router that sends probes on this one's word.
+    pub other_router: Option<PeerId>,
     /// Round trip.
     pub rtt: Duration,
 }
@@ -160,14 +162,22 @@ impl Client {
     /// As [`Client::ping`].
     pub fn reflect(&mut self) -> Result<Reflection, Error> {
         let nonce = self.rng.next_u64();
-        let request = ReflectReq { nonce, ..ReflectReq::default() };
+        self.reflect_with(ReflectReq { nonce, ..ReflectReq::default() })
+    }
+
+    /// REFLECT with whatever else is asked for.
+    ///
+    /// # Errors
+    /// As [`Client::ping`].
+    pub fn reflect_with(&mut self, request: ReflectReq<'_>) -> Result<Reflection, Error> {
         let answer = self.call(Kind::ReflectReq, |out| request.write(out))?;
         let malformed = || Error::Malformed { request: Kind::ReflectReq };
-        let response = ReflectResp::read(sole(&answer)).ok().filter(|it| it.nonce == nonce);
+        let response = ReflectResp::read(sole(&answer)).ok().filter(|it| it.nonce == request.nonce);
         let response = response.ok_or_else(malformed)?;
         Ok(Reflection {
             observed: multiaddr::decode(response.observed).map_err(|_| malformed())?,
             alternate: multiaddr::decode(response.alternate).ok(),
+            other_router: response.other_router,
             rtt: answer.elapsed,
         })
     }

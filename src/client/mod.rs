@@ -8,6 +8,7 @@
 //! * [`lookup`]: the walk from node to node towards an id or a key; [`crowd`]: sessions with many
 //!   nodes, and lookups over them; [`Swarm`]: the same over a UDP socket.
 //! * [`pair`]: connections with other peers, punched or relayed.
+//! * [`nat`]: what lies between us and a router.
 //!
 //! The client allocates freely; it shares the wire codec with the router, not
 //! its packet path.
@@ -23,6 +24,7 @@ mod fake;
 mod introduction;
 pub mod link;
 pub mod lookup;
+pub mod nat;
 pub mod pair;
 pub mod peer;
 pub mod requests;

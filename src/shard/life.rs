@@ -16,6 +16,7 @@ use std::time::Duration;
 use bufpool::{Pool, PoolConfig};
 
 use super::keeper::{Keeper, StoreConfig};
+use super::liaison::Contact;
 use super::mailbox::Mailbox;
 use super::spawn::{Control, PortConfig, StartError};
 use super::{Load, Shard};
@@ -58,6 +59,7 @@ pub(super) struct Seat {
     pub(super) identity: Arc<Identity>,
     pub(super) cookie_secret: [u8; 32],
     pub(super) store: Option<StoreConfig>,
+    pub(super) other: Option<Contact>,
     pub(super) counters: Option<PathBuf>,
     pub(super) control: Arc<Control>,
 }
@@ -212,6 +214,7 @@ fn build(seat: &mut Seat, counters: Counters, restarts: u64) -> Result<Shard<'_>
         port,
         router,
         mailbox: &mut seat.mailbox,
+        other: seat.other.clone(),
         keeper,
         clock,
         control: Arc::clone(&seat.control),

@@ -6,6 +6,7 @@
 //! is answered or counted. Only a port that cannot be repaired ends it.
 
 mod keeper;
+mod liaison;
 mod life;
 pub mod mailbox;
 mod spawn;
@@ -24,6 +25,7 @@ use crate::tunnel::wireguard::WireGuard;
 use crate::partition::ShardSet;
 use keeper::Keeper;
 pub use keeper::{StoreConfig, divide};
+use liaison::Contact;
 use mailbox::{Mailbox, PAYLOAD_MAX, Posted, Reason, Received};
 pub use spawn::{Config, Control, PortConfig, Shards, StartError, spawn, spawn_prepared};
 
@@ -48,6 +50,8 @@ struct Shard<'m> {
     mailbox: &'m mut Mailbox<Mail>,
     /// Where it remembers, if it does.
     keeper: Option<Keeper>,
+    /// The way to the other router, if there is one.
+    other: Option<Contact>,
     clock: Clock,
     control: Arc<Control>,
     /// What came and is not handled yet; reserved once.
@@ -85,6 +89,9 @@ impl Shard<'_> {
         if let Some(keeper) = &mut self.keeper {
             keeper.begin_turn(now, &mut self.router);
         }
+        if let Some(other) = &self.other {
+            self.router.set_other_router(other.connected());
+        }
 
         // 3. Handle what came, from other shards and from peers. Mail is first: peers alone can
         //    use all room up, turn after turn, and what they leave is dropped by the kernel; a
@@ -104,6 +111,9 @@ impl Shard<'_> {
         self.mailbox.flush();
         if let Some(keeper) = &mut self.keeper {
             keeper.end_turn(now, &self.router);
+        }
+        if let Some(other) = &self.other {
+            std::iter::from_fn(|| self.router.take_wanted()).for_each(|it| other.want(it));
         }
 
         // 6. Account for the turn.

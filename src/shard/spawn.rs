@@ -14,8 +14,10 @@ use bufpool::Hugepages;
 use peerstore::OpenError;
 
 use super::keeper::StoreConfig;
+use super::liaison::Liaison;
 use super::life::{self, Seat};
 use super::mailbox;
+use crate::client::Link;
 use crate::identity::Identity;
 use crate::partition::Partition;
 use crate::port::{Achieved, EngineChoice, EngineConfig, Reason, Socket, Waker};
@@ -57,6 +59,8 @@ pub struct Config {
     pub cookie_secret: [u8; 32],
     /// Where they remember; `None` is in memory alone.
     pub store: Option<StoreConfig>,
+    /// The router that sends filter probes for this one; its peer id is filled in below.
+    pub other_router: Option<Link>,
     /// Files that the counters live in, in the shards' order; those without keep them private.
     pub counters: Vec<PathBuf>,
 }
@@ -142,6 +146,7 @@ impl Control {
 pub struct Shards {
     handles: Vec<Handle>,
     local_addr: SocketAddr,
+    liaison: Option<Liaison>,
 }
 
 /// One of them.
@@ -203,6 +208,7 @@ impl Shards {
 
     /// Asks all of them to end; returns at once.
     pub fn stop(&self) {
+        self.liaison.iter().for_each(Liaison::stop);
         for Handle { control, waker, .. } in &self.handles {
             control.stop.store(true, Ordering::Relaxed);
             waker.wake();
@@ -218,7 +224,9 @@ impl Shards {
             let panicked = || Err(io::Error::other("the shard panicked"));
             handle.thread.join().unwrap_or_else(|_| panicked())
         });
-        ends.collect::<Vec<_>>().into_iter().collect()
+        let ends = ends.collect::<Vec<_>>();
+        self.liaison.into_iter().for_each(Liaison::join);
+        ends.into_iter().collect()
     }
 }
 
@@ -243,18 +251,21 @@ pub fn spawn_prepared(
 ) -> Result<Shards, StartError> {
     let Config { sockets, cpus, port, mut router, turn_budget, identity, cookie_secret, .. } =
         config;
-    let Config { store, counters, alternates, .. } = config;
+    let Config { store, counters, alternates, other_router, .. } = config;
     let alike = alternates.is_empty() || alternates.len() == sockets.len();
     assert!(alike, "the alternate port has a socket for every shard");
     let port_of = |sockets: &[Socket]| sockets.first().map_or(0, |it| it.local_addr().port());
     (router.port, router.alternate_port) = (port_of(&sockets), port_of(&alternates));
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
     router.tunnel.partition = Partition::new(count, identity.home_seed(), &identity.peer_id());
+    router.other_router = other_router.as_ref().map(|link| link.peer);
+    let liaison = other_router.map(|link| Liaison::start(link, Arc::clone(&identity)));
+    let (liaison, other) = liaison.transpose().map_err(StartError::Thread)?.unzip();
     let wakers: Vec<_> = sockets.iter().map(Socket::waker).collect();
     let mailboxes = mailbox::mesh(&mailbox::Config::among(sockets.len()), wakers);
     let prepare: Arc<life::Prepare> = Arc::new(prepare);
     let local_addr = sockets[0].local_addr();
-    let mut shards = Shards { handles: Vec::with_capacity(sockets.len()), local_addr };
+    let mut shards = Shards { handles: Vec::with_capacity(sockets.len()), local_addr, liaison };
     let (mut cpus, mut counters) = (cpus.into_iter(), counters.into_iter());
     let mut alternates = alternates.into_iter();
     for ((shard, socket), mailbox) in (0..).zip(sockets).zip(mailboxes) {
@@ -271,6 +282,7 @@ pub fn spawn_prepared(
             identity: Arc::clone(&identity),
             cookie_secret,
             store: store.clone(),
+            other: other.clone(),
             counters: counters.next(),
             control: Arc::default(),
         };

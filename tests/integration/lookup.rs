@@ -103,6 +103,7 @@ fn start(identity: Arc<Identity>, socket: Socket, others: Vec<Contact>) -> Shard
     let engine = EngineChoice::Mmsg;
     let config = shard::Config {
         store: None,
+        other_router: None,
         sockets: vec![socket],
         alternates: Vec::new(),
         cpus: Vec::new(),

@@ -11,6 +11,7 @@ mod lookup;
 mod overlay;
 mod protocol;
 mod rebinding;
+mod reflection;
 mod restarts;
 mod server;
 mod sessions;

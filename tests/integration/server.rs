@@ -116,8 +116,39 @@ impl Server {
         Self::made(shape, Role::default(), Some(store))
     }
 
+    /// Two routers at addresses of their own that help each other with reflection; they answer STUN.
+    pub(crate) fn pair(engine: EngineChoice) -> [Self; 2] {
+        let shape = |listen| Shape { engine, listen, shards: 2, steer: true };
+        let parts = [(1, "127.0.0.1:0"), (2, "127.0.0.2:0")].map(|(n, listen)| {
+            let identity = identity(n);
+            let shape = shape(listen);
+            let sockets = bind(&shape);
+            let address = sockets[0].local_addr();
+            let (peer, key) = (identity.peer_id(), identity.wg_key());
+            let link = Link { peer, host: Host::Ip(address.ip()), port: address.port(), key };
+            (shape, identity, sockets, link)
+        });
+        let links = parts.each_ref().map(|(.., link)| link.clone());
+        parts.map(|(shape, identity, sockets, own)| {
+            let other = links.iter().find(|link| **link != own).cloned();
+            let router = Config { allow_private: true, stun: true, ..Config::default() };
+            Self::of(shape, router, None, identity, sockets, other).unwrap()
+        })
+    }
+
     fn made(shape: Shape, role: Role, store: Option<StoreConfig>) -> Result<Self, StartError> {
-        let mut router = Config { role, ..Config::default() };
+        let router = Config { role, ..Config::default() };
+        Self::of(shape, router, store, identity(1), bind(&shape), None)
+    }
+
+    fn of(
+        shape: Shape,
+        mut router: Config,
+        store: Option<StoreConfig>,
+        identity: Identity,
+        sockets: Vec<Socket>,
+        other_router: Option<Link>,
+    ) -> Result<Self, StartError> {
         router.records.keeping = match store.as_ref().map(|store| store.journal.durability) {
             None => Keeping::Memory,
             Some(Durability::Strict) => Keeping::Strict,
@@ -127,7 +158,7 @@ impl Server {
         router.egress.sessions_max = 1024;
         // Every client of a test has the same address.
         router.tunnel.admission.address = Rate::new(10_000, 1000);
-        let identity = Arc::new(identity(1));
+        let identity = Arc::new(identity);
         let (peer, key) = (identity.peer_id(), identity.wg_key());
         let partition = Partition::new(shape.shards, identity.home_seed(), &peer);
         let counters = Counters::new();
@@ -135,7 +166,8 @@ impl Server {
         let alternate = alternates[0].local_addr().port();
         let shards = shard::spawn(shard::Config {
             store,
-            sockets: bind(&shape),
+            other_router,
+            sockets,
             alternates,
             cpus: Vec::new(),
             port: PortConfig { engine: shape.engine, receive_slots: 64, ..PortConfig::default() },

@@ -139,6 +139,7 @@ impl Server {
         random()?.fill_bytes(&mut cookie_secret);
         let config = shard::Config {
             store,
+            other_router: None,
             sockets,
             alternates: Vec::new(),
             cpus,
