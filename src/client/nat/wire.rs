@@ -119,7 +119,10 @@ impl Wire {
                     }
                     Event::Price(bits) => return Err(Error::Price { bits }),
                     Event::Established | Event::Answer(_) | Event::TimedOut(_) => {}
-                    Event::Pinged | Event::Goaway { .. } | Event::Dropped(_) => {}
+                    Event::Pinged
+                    | Event::Asked { .. }
+                    | Event::Goaway { .. }
+                    | Event::Dropped(_) => {}
                 }
             }
         }
