@@ -26,7 +26,7 @@ fn on_every_engine(test: impl Fn(&[Server; 2])) {
             });
         }
         test(&servers);
-        servers.map(Server::stop);
+        servers.into_iter().for_each(Server::stop);
     }
 }
 
