@@ -134,9 +134,10 @@ impl<T: Tunnel> Router<T> {
             let own = self.send_own(now, outlet);
             let relayed = outlet.room() > 0 && self.send_relayed(now, outlet);
             if !own && !relayed {
-                return;
+                break;
             }
         }
+        self.count_lost();
         while let Some((_, reason)) = self.outbox.egress.expire(now.at) {
             self.outbox.counters.drop(reason);
         }

@@ -87,3 +87,14 @@ pub(super) fn edit_peers(kind: Kind, body: &mut Vec<u8>, edit: impl FnOnce(&mut 
         *body = found.encode_to_vec();
     }
 }
+
+/// Another port in the first candidate.
+pub(super) fn expose(kind: Kind, body: &mut Vec<u8>) {
+    if kind == Kind::RendezvousNotify
+        && let Ok(mut notice) = proto::RendezvousNotify::decode(&body[..])
+        && let Some(last) = notice.candidates.first_mut().and_then(|it| it.multiaddr.last_mut())
+    {
+        *last ^= 1;
+        *body = notice.encode_to_vec();
+    }
+}

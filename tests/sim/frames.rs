@@ -2,7 +2,7 @@
 
 use molia_router::limits::{FIND_NODE_PEERS_MAX, PLAINTEXT_BASE, PLAINTEXT_MIN};
 use molia_router::time::Moment;
-use molia_router::wire::{self, Header, Kind, proto};
+use molia_router::wire::{self, Header, Kind, body, proto};
 use prost::Message;
 
 use super::verdict::{Oracle, Violation, ensure};
@@ -58,12 +58,34 @@ fn body_is_canonical(kind: Kind, header: &Header, body: &[u8]) -> bool {
         same::<proto::StoreResp>(body).is_some_and(|stored| stored.reason.len() <= 128)
     } else if kind == Kind::AnnounceProviderResp {
         same::<proto::AnnounceProviderResp>(body).is_some_and(|kept| kept.reason.len() <= 128)
+    } else if kind == Kind::RendezvousNotify {
+        body::RendezvousNotify::read(body).is_ok_and(|it| rewrites(body, |out| it.write(out)))
+    } else if kind == Kind::RendezvousResp {
+        body::RendezvousResp::read(body).is_ok_and(|it| rewrites(body, |out| it.write(out)))
+    } else if kind == Kind::RelayAllocResp || kind == Kind::RelayOffer {
+        body::RelayAllocResp::read(body).is_ok_and(|it| rewrites(body, |out| it.write(out)))
+    } else if kind == Kind::RelayClose || kind == Kind::RelayClosed {
+        same::<proto::RelayClose>(body).is_some_and(|closed| closed.reason > 0)
+    } else if kind == Kind::RelayStatus {
+        same::<proto::RelayStatus>(body).is_some()
     } else if kind == Kind::ReflectResp {
         same::<proto::ReflectResp>(body).is_some()
     } else if kind == Kind::Error {
         same::<proto::Error>(body).is_some_and(|error| error.reason.len() <= 128)
     } else {
         false
+    }
+}
+
+fn rewrites(
+    body: &[u8],
+    write: impl FnOnce(&mut body::Writer<'_>) -> Result<(), body::Overflow>,
+) -> bool {
+    let mut bytes = [0; 2048];
+    let mut out = body::Writer::new(&mut bytes);
+    write(&mut out).is_ok() && {
+        let len = out.len();
+        bytes[..len] == *body
     }
 }
 

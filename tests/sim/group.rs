@@ -51,7 +51,7 @@ impl Group {
         honest.iter().for_each(|key| homes[usize::from(partition.home(key))] += 1);
         let mut group = Self {
             shards: Vec::new(),
-            tap: Tap::new(identity.wg_key(), partition, scenario.hearsay()),
+            tap: Tap::new(identity.wg_key(), partition, scenario.hearsay(), scenario.config.relay),
             post: Post::new(split.posting, dice.fork()),
             partition,
             split,
@@ -212,7 +212,7 @@ impl Group {
     ) -> Result<(), Violation> {
         let Self { shards, tap, .. } = self;
         let shard = &mut shards[usize::from(number)];
-        shard.check_turn(at)?;
+        shard.check_turn(at, saboteur)?;
         shard.check_counters(at, tap, saboteur)
     }
 

@@ -1,5 +1,6 @@
 //! An honest client: the client library over `Plain`, what it asks, and whether the answers are right.
 
+mod pairs;
 mod writes;
 
 use std::cell::Cell;
@@ -16,7 +17,7 @@ use molia_router::time::{Moment, Now};
 use molia_router::wire::body::{
     Capabilities, FindNodeReq, IdentityBinding, NegotiateReq, Ping, ReflectReq, feature,
 };
-use molia_router::wire::{Class, Code, Flags, Header, Kind, multiaddr, proto};
+use molia_router::wire::{Class, Code, Flags, Header, Kind, channel, multiaddr, proto};
 use prost::Message;
 
 use super::dice::Dice;
@@ -26,6 +27,8 @@ use super::plain::PlainInitiator;
 use super::scenario::Link;
 use super::verdict::{Oracle, Violation, ensure};
 
+pub(crate) use pairs::{Other, Side, consent, encoded, side};
+use pairs::{Pairs, Wish};
 use writes::{About, Said};
 
 /// Seconds of validity around the world's time: nobody's binding runs out.
@@ -78,6 +81,7 @@ enum Ask {
         nonce: u64,
     },
     About(About),
+    Pair(Wish),
 }
 
 /// Something good that happened.
@@ -128,6 +132,9 @@ pub(crate) struct Honest {
     peer: Peer<PlainInitiator>,
     asked: BTreeMap<u32, (Moment, Ask)>,
     pub(crate) said: Said,
+    pub(crate) pairs: Pairs,
+    /// Everybody is polite now.
+    last_round: bool,
     wants_chunks: bool,
     clock: Rc<Cell<u64>>,
     lives: u32,
@@ -146,7 +153,7 @@ impl Honest {
         let identity = Identity::generate(&mut dice.rng());
         let binding = signed(&identity, now, life_s);
         let wg_key = identity.wg_key();
-        let peer = connection(number, 0, wg_key, &router, at, &clock, &mut dice);
+        let (peer, side) = connection(number, 0, wg_key, &router, at, &clock, &mut dice);
         Self {
             number,
             wg_key,
@@ -165,6 +172,8 @@ impl Honest {
             peer,
             asked: BTreeMap::new(),
             said: Said::new(keep),
+            pairs: Pairs::new(&wg_key, side),
+            last_round: false,
             wants_chunks: dice.permille(700),
             clock,
             lives: 0,
@@ -199,8 +208,10 @@ impl Honest {
         self.lives += 1;
         let at = self.addr();
         let (key, lives) = (self.wg_key, self.lives);
-        self.peer =
+        let (peer, side) =
             connection(self.number, lives, key, &self.router, at, &self.clock, &mut self.dice);
+        self.peer = peer;
+        self.pairs.restart(side);
         self.asked.clear();
         self.negotiated = false;
     }
@@ -245,6 +256,8 @@ impl Honest {
         self.last_pong = false;
         self.last_found = false;
         self.said.begin_last_round();
+        self.pairs.begin_last_round();
+        self.last_round = true;
     }
 
     pub(crate) fn takes_chunks(&self) -> bool {
@@ -254,7 +267,8 @@ impl Honest {
     /// What is to be sent now.
     pub(crate) fn transmit(&mut self, now: Moment) -> Vec<Vec<u8>> {
         self.clock.set(now.as_nanos());
-        std::iter::from_fn(|| self.peer.poll_transmit(now)).collect()
+        let sent = std::iter::from_fn(|| self.peer.poll_transmit(now));
+        sent.chain(self.pairs.take_out()).collect()
     }
 
     pub(crate) fn deadline(&self, now: Moment) -> Moment {
@@ -264,7 +278,11 @@ impl Honest {
     /// Takes a datagram.
     pub(crate) fn receive(&mut self, now: Now, datagram: &[u8]) {
         self.clock.set(now.at.as_nanos());
+        if datagram.first() == Some(&channel::TYPE) {
+            return self.pairs.carried(datagram);
+        }
         self.peer.receive(now, datagram);
+        self.take_notices();
     }
 
     /// What came of everything so far.
@@ -374,12 +392,13 @@ fn connection(
     at: SocketAddr,
     clock: &Rc<Cell<u64>>,
     dice: &mut Dice,
-) -> Peer<PlainInitiator> {
+) -> (Peer<PlainInitiator>, Side) {
     let number = u32::try_from(number).expect("few clients");
     let index = number << 20 | life << 12;
     let initiator = PlainInitiator::new(key, router.key, index, Rc::clone(clock), dice.fork());
+    let side = initiator.side();
     let session = Session::new(initiator, Config::default(), dice.rng());
-    Peer::new(session, Requests::new(dice.rng()), router.addr_for(&at))
+    (Peer::new(session, Requests::new(dice.rng()), router.addr_for(&at)), side)
 }
 
 /// Whether answers are right.
@@ -404,7 +423,10 @@ impl Honest {
             ensure(!denied, Oracle::Refusal, now.at, || {
                 format!("client {number} may not even look: {answer:?}")
             })?;
-            right(limited || outdated || tolerated, "an honest question was refused")?;
+            right(
+                limited || outdated || tolerated || matches!(ask, Ask::Pair(_)),
+                "an honest question was refused",
+            )?;
             if outdated {
                 self.negotiate(now);
             }
@@ -453,6 +475,7 @@ impl Honest {
                 Ok(Some(Got::Reflected))
             }
             Ask::About(about) => self.judge_about(now, since, about, answer),
+            Ask::Pair(wish) => right(self.judge_pair(wish, answer), "a pair").map(|()| None),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use molia_router::ids::WgKey;
+use molia_router::ids::{PeerId, WgKey};
 use molia_router::tunnel::plain::Peer;
 
 use super::dice::Dice;
@@ -32,16 +32,18 @@ impl Shot {
 
 /// Everybody hostile.
 pub(crate) struct Hostile {
-    dice: Dice,
+    pub(super) dice: Dice,
     router: RouterFacts,
-    recorded: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Whom they would like to bother.
+    pub(crate) victims: Vec<PeerId>,
+    pub(super) recorded: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(crate) insiders: Vec<Insider>,
     keys: u32,
 }
 
 impl Hostile {
     pub(crate) fn new(dice: Dice, router: RouterFacts, insiders: Vec<Insider>) -> Self {
-        Self { dice, router, recorded: VecDeque::new(), insiders, keys: 0 }
+        Self { dice, router, victims: Vec::new(), recorded: VecDeque::new(), insiders, keys: 0 }
     }
 
     /// Somebody's datagram passes by. Now and then a copy overtakes it, from elsewhere.
@@ -78,7 +80,7 @@ impl Hostile {
     }
 
     /// An address that nobody has.
-    fn anywhere(&mut self, v6: bool) -> SocketAddr {
+    pub(super) fn anywhere(&mut self, v6: bool) -> SocketAddr {
         let port = u16::try_from(self.dice.within(1..65_536)).expect("16 bits");
         let [a, b, c] = self.dice.bytes();
         if v6 {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use molia_router::identity::Identity;
 use molia_router::ids::WgKey;
 use molia_router::tunnel::plain::{Peer, Received};
-use molia_router::wire::{Flags, Header, Kind, proto};
+use molia_router::wire::body::{IdentityBinding, RelayAllocResp};
+use molia_router::wire::channel::Channel;
+use molia_router::wire::{self, Flags, Header, Kind, proto};
 use prost::Message;
 
 use super::dice::Dice;
@@ -30,6 +32,8 @@ pub(crate) struct Insider {
     hello: Option<Hello>,
     /// The newest first, with its birth.
     lanes: Vec<(Lane, u64)>,
+    /// Its channels, the newest first.
+    pub(crate) legs: Vec<Channel>,
 }
 
 impl Insider {
@@ -37,7 +41,17 @@ impl Insider {
         let identity = Identity::generate(&mut dice.rng());
         let index = 0x4000_0000 | u32::try_from(number).expect("few insiders") << 20;
         let peer = Peer::new(identity.wg_key(), router, index);
-        Self { addr, dice, identity, router, peer, stamp: 0, hello: None, lanes: Vec::new() }
+        Self {
+            addr,
+            dice,
+            identity,
+            router,
+            peer,
+            stamp: 0,
+            hello: None,
+            lanes: Vec::new(),
+            legs: Vec::new(),
+        }
     }
 
     pub(crate) fn peer_id(&self) -> molia_router::ids::PeerId {
@@ -62,13 +76,39 @@ impl Insider {
                 self.lanes.truncate(KEPT);
                 Some(Shot::now(self.addr, confirmation))
             }
-            Received::Cookie | Received::Data(_) | Received::Ignored => None,
+            Received::Data(len) => {
+                self.hear(&out[..len]);
+                None
+            }
+            Received::Cookie | Received::Ignored => None,
         }
     }
 
+    /// Takes note of a channel, and ignores everything else.
+    fn hear(&mut self, plaintext: &[u8]) {
+        let Ok(frame) = wire::open(plaintext) else { return };
+        let (_, header, body) = wire::split(frame);
+        let granted = [Kind::RelayAllocResp, Kind::RelayOffer];
+        if granted.iter().any(|kind| kind.id() == header.kind)
+            && let Ok(told) = RelayAllocResp::read(body)
+        {
+            let generation = u16::try_from(told.generation).unwrap_or(0);
+            self.legs.insert(0, Channel { generation, id: told.channel });
+            self.legs.truncate(KEPT);
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether it can speak.
+    pub(crate) fn has_key(&self, now_ns: u64) -> bool {
+        self.lanes.first().is_some_and(|(_, born)| now_ns - born < RENEW_NS)
+    }
+
     pub(crate) fn act(&mut self, now_ns: u64) -> Vec<Shot> {
-        let young = self.lanes.first().is_some_and(|(_, born)| now_ns - born < RENEW_NS);
-        if !young {
+        if !self.has_key(now_ns) {
             let hello = self.initiate(now_ns);
             return vec![Shot::now(self.addr, hello)];
         }
@@ -99,7 +139,7 @@ impl Insider {
         Shot::now(self.addr, lane.seal(content))
     }
 
-    fn frame(&mut self, header: Header, body: &[u8]) -> Shot {
+    pub(crate) fn frame(&mut self, header: Header, body: &[u8]) -> Shot {
         let plaintext = plaintext(1, header, body);
         self.seal(&plaintext)
     }
@@ -232,12 +272,12 @@ impl Insider {
         vec![self.negotiate(&binding)]
     }
 
-    fn join(&mut self) -> Vec<Shot> {
+    pub(crate) fn join(&mut self) -> Vec<Shot> {
         let binding = self.identity.binding(0, u64::from(u32::MAX));
         vec![self.negotiate(&binding)]
     }
 
-    fn negotiate(&mut self, binding: &molia_router::wire::body::IdentityBinding) -> Shot {
+    fn negotiate(&mut self, binding: &IdentityBinding) -> Shot {
         let binding = proto::IdentityBinding {
             ed25519_public: binding.ed25519_public.to_vec(),
             x25519_public: binding.x25519_public.0.to_vec(),

@@ -38,6 +38,10 @@ pub(crate) enum Event {
     DiskHeals,
     /// The machine or the process ends, and begins again.
     MachineEnds,
+    /// A client wants something of another one.
+    Pair,
+    /// The hostile do something together.
+    Conspire,
     /// Somebody hostile does something.
     Mischief,
     /// A client restarts, moves, leaves or comes back.

@@ -13,6 +13,7 @@ use molia_router::ids::WgKey;
 use molia_router::tunnel::plain;
 
 use super::dice::Dice;
+use super::honest::{Side, side};
 
 /// Bytes around the content of a data message.
 pub(crate) const DATA_OVERHEAD: usize = 32;
@@ -105,7 +106,7 @@ impl Lane {
 /// The initiator that the client library's session drives.
 #[derive(Debug)]
 pub(crate) struct PlainInitiator {
-    peer: plain::Peer,
+    side: Side,
     dice: Dice,
     /// The world's clock in nanoseconds: timestamps must grow over a key's lives.
     clock: Rc<Cell<u64>>,
@@ -123,35 +124,43 @@ impl PlainInitiator {
         clock: Rc<Cell<u64>>,
         dice: Dice,
     ) -> Self {
-        let peer = plain::Peer::new(key, router, index);
-        Self { peer, dice, clock, stamp: 0, keyed: false }
+        let side = side(plain::Peer::new(key, router, index));
+        Self { side, dice, clock, stamp: 0, keyed: false }
+    }
+}
+
+impl PlainInitiator {
+    pub(crate) fn side(&self) -> Side {
+        Rc::clone(&self.side)
     }
 }
 
 impl Initiator for PlainInitiator {
     fn initiate(&mut self, _: u32, out: &mut [u8]) -> Result<usize, Refused> {
         self.stamp = self.clock.get().max(self.stamp + 1);
-        let initiation = self.peer.initiate(self.stamp, &self.dice.bytes());
+        let initiation = self.side.borrow_mut().peer.initiate(self.stamp, &self.dice.bytes());
         out[..initiation.len()].copy_from_slice(&initiation);
         Ok(initiation.len())
     }
 
     fn receive<'o>(&mut self, datagram: &[u8], out: &'o mut [u8]) -> Result<Received<'o>, Refused> {
-        match self.peer.receive(datagram, out) {
+        let mut side = self.side.borrow_mut();
+        match side.peer.receive(datagram, out) {
             plain::Received::Established => {
                 self.keyed = true;
-                let len = self.peer.seal(&[], out).ok_or(Refused::UnknownIndex)?;
+                let len = side.peer.seal(&[], out).ok_or(Refused::UnknownIndex)?;
                 Ok(Received::Established(&out[..len]))
             }
             plain::Received::Cookie => Ok(Received::Cookie),
             plain::Received::Data(0) => Ok(Received::Keepalive),
+            plain::Received::Data(len) if side.keeps(&out[..len]) => Ok(Received::Keepalive),
             plain::Received::Data(len) => Ok(Received::Plaintext(&out[..len])),
             plain::Received::Ignored => Err(Refused::Unauthentic),
         }
     }
 
     fn seal(&mut self, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
-        self.keyed.then(|| self.peer.seal(plaintext, out))?
+        self.keyed.then(|| self.side.borrow_mut().peer.seal(plaintext, out))?
     }
 
     fn abandon(&mut self) {}

@@ -10,7 +10,7 @@ use molia_router::router::Mail;
 use molia_router::wire::{Kind, proto};
 use prost::Message;
 
-use super::edits::{denial, dig, edit_peers, edited, invent, retyped};
+use super::edits::{denial, dig, edit_peers, edited, expose, invent, retyped};
 use super::listing::Listed;
 use super::plain;
 use super::post::Letter;
@@ -105,12 +105,28 @@ pub(crate) enum Fault {
     Invent,
     /// The disk fails for ever.
     Break,
+    /// A relay does not say all that waits in it.
+    Hoard,
+    /// Relayed data goes to somebody else.
+    Misdeliver,
+    /// Relayed data comes out under the header of other data.
+    Misname,
+    /// Relayed data is changed.
+    Garble,
+    /// A relay has more to give than was said.
+    Overspend,
+    /// A peer is told of an address that nobody named.
+    Expose,
+    /// Channels outlast their peers.
+    Orphan,
+    /// Nothing that is relayed arrives.
+    Mute,
     /// Something depends on what is not the seed.
     Whim,
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Self, Oracle); 43] = [
+    pub(crate) const ALL: [(Self, Oracle); 51] = [
         (Self::LeakReceived, Oracle::Buffers),
         (Self::LeakSent, Oracle::Buffers),
         (Self::Swallow, Oracle::Sums),
@@ -153,6 +169,14 @@ impl Fault {
         (Self::Dig, Oracle::Forged),
         (Self::Invent, Oracle::Forged),
         (Self::Break, Oracle::Liveness),
+        (Self::Hoard, Oracle::Buffers),
+        (Self::Misdeliver, Oracle::Relaying),
+        (Self::Misname, Oracle::Relaying),
+        (Self::Garble, Oracle::Relaying),
+        (Self::Overspend, Oracle::Budget),
+        (Self::Expose, Oracle::Introduction),
+        (Self::Orphan, Oracle::Channels),
+        (Self::Mute, Oracle::Liveness),
         (Self::Whim, Oracle::Determinism),
     ];
 }
@@ -175,6 +199,8 @@ pub(crate) struct Saboteur {
     retorts: Vec<Parcel>,
     /// The first answer about each key's value.
     first: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The header of the last relayed data.
+    header: Vec<u8>,
 }
 
 /// Every so many occasions: the world is under way by then.
@@ -183,7 +209,14 @@ const EVERY: u64 = 97;
 impl Saboteur {
     /// `whim` decides what no seed decides.
     pub(crate) fn new(fault: Fault, whim: bool) -> Self {
-        Self { fault, count: 0, whim, retorts: Vec::new(), first: BTreeMap::new() }
+        Self {
+            fault,
+            count: 0,
+            whim,
+            retorts: Vec::new(),
+            first: BTreeMap::new(),
+            header: Vec::new(),
+        }
     }
 
     fn now_and_then(&mut self) -> bool {
@@ -223,7 +256,15 @@ impl Saboteur {
         let Parcel { mut path, mut bytes } = parcel;
         let data = plain::header(&bytes).is_some() && bytes.len() > plain::DATA_OVERHEAD;
         let fault = self.fault;
+        let relayed = bytes.first() == Some(&5);
         match fault {
+            Fault::Misdeliver if relayed => path = tap.stranger(&path).unwrap_or(path),
+            Fault::Misname if relayed => {
+                let header = std::mem::replace(&mut self.header, bytes[..8].to_vec());
+                bytes.splice(..header.len(), header);
+            }
+            Fault::Garble if relayed => bytes.push(0),
+            Fault::Expose => bytes = edited(tap, bytes, expose),
             Fault::LoseAnswer if data && self.now_and_then() => return None,
             Fault::Redirect if data && self.now_and_then() => {
                 path = tap.stranger(&path).unwrap_or(path);
@@ -302,6 +343,26 @@ impl Saboteur {
     pub(crate) fn replaces(&self, tap: &Tap, bytes: &[u8]) -> Vec<u8> {
         let bytes = bytes.to_vec();
         if self.is(Fault::Deny) { retyped(tap, bytes, denial) } else { bytes }
+    }
+
+    /// Whether the tap is told of smaller budgets than there are.
+    pub(crate) fn overspends(&self) -> bool {
+        self.is(Fault::Overspend)
+    }
+
+    /// Whether peers are taken for gone.
+    pub(crate) fn orphans(&self) -> bool {
+        self.is(Fault::Orphan)
+    }
+
+    /// Whether what left is lost.
+    pub(crate) fn mutes(&self, bytes: &[u8]) -> bool {
+        self.is(Fault::Mute) && bytes.first() == Some(&5)
+    }
+
+    /// What a shard says waits in its relay.
+    pub(crate) fn waiting(&mut self, waiting: usize) -> usize {
+        if self.is(Fault::Hoard) && waiting > 0 { waiting - 1 } else { waiting }
     }
 
     /// Replies to who sent what no router answers.

@@ -7,10 +7,11 @@ use molia_router::bucket::Rate;
 use molia_router::egress::{self, ClassConfig, Limits};
 use molia_router::partition::Partition;
 use molia_router::router::Config;
-use molia_router::{admission, limits, overlay, tunnel};
+use molia_router::{admission, limits, overlay, relay, tunnel};
 
 use super::dice::Dice;
 use super::keep::Keep;
+use super::pairing::Pairing;
 use super::split::Split;
 
 /// Honest clients.
@@ -87,6 +88,8 @@ pub(crate) struct Scenario {
     pub(crate) split: Split,
     /// How values are kept, if there are any.
     pub(crate) keep: Option<Keep>,
+    /// How peers meet, if they do.
+    pub(crate) pairing: Option<Pairing>,
     /// Where each client is at first, and the path it takes.
     pub(crate) places: Vec<(SocketAddr, Link)>,
     /// Whether some clients' identities end while they are there.
@@ -97,6 +100,14 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
+        let pairing = Pairing::of(seed);
+        let mut scenario = Self::without_pairs(seed);
+        scenario.config.relay = pairing.relay;
+        Self { pairing: Some(pairing), ..scenario }
+    }
+
+    /// The world in which nobody wants to reach anybody.
+    pub(crate) fn without_pairs(seed: u64) -> Self {
         let keep = Keep::of(seed);
         let mut scenario = Self::without_values(seed);
         keep.settle(&mut scenario.config);
@@ -138,6 +149,7 @@ impl Scenario {
             tempo,
             split: Split::of(seed),
             keep: None,
+            pairing: None,
             places,
             safety: if long { dice.millis(380_000..560_000) } else { dice.millis(35_000..70_000) },
             // Long enough for sessions of the hostile to end where they take the room.
@@ -272,7 +284,10 @@ fn config(dice: &mut Dice, narrow: bool) -> Config {
         admission,
         ..tunnel::Config::default()
     };
+    // Without pairs, the smallest relay.
+    let relay = relay::Config { channels_max: 1, waiting_max: 1, ..relay::Config::default() };
     Config {
+        relay,
         egress: egress(dice, room, narrow),
         table: overlay::Config {
             entries_max: if dice.permille(300) { 30 } else { 128 },

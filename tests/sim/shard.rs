@@ -71,13 +71,22 @@ pub(crate) struct Shard {
     room_at: Moment,
     awaited: bool,
     /// What the kernel still reads from, and until when.
-    parked: Vec<(Moment, Transmit)>,
+    parked: Vec<Parked>,
     handed: Handed,
     last: Option<Tally>,
     checked_at: Moment,
     turned_at: Moment,
     /// Turns in a row in which nothing came and nothing left.
     idle_turns: u32,
+}
+
+/// What the kernel still reads.
+struct Parked {
+    until: Moment,
+    /// Keeps the slot.
+    _transmit: Transmit,
+    /// A receive slot that was relayed as it came.
+    received: bool,
 }
 
 fn pool(slot_bytes: usize, slots: usize, headroom: usize) -> Pool {
@@ -92,7 +101,8 @@ impl Shard {
         let number = config.tunnel.shard;
         let slots = usize::try_from(config.tunnel.sessions_max).expect("few sessions");
         let tunnel = Plain::new(life.identity.wg_key(), slots);
-        let tx = pool(SLOT_BYTES, host.tx_slots, SLOT_HEADROOM);
+        // What waits in the relay takes none of the slots that answers need.
+        let tx = pool(SLOT_BYTES, host.tx_slots + config.relay.waiting_max, SLOT_HEADROOM);
         let counters = Counters::anonymous(number.into()).expect("memory for counters");
         let lanes = u64::try_from(3 * config.tunnel.handshake_queue).expect("a short queue");
         let identity = Arc::clone(life.identity);
@@ -170,7 +180,7 @@ impl Shard {
 
     /// First half of a turn: what was left, and what came.
     pub(crate) fn begin_turn(&mut self, now: Moment, calm: bool) -> Vec<Datagram> {
-        self.parked.retain(|(until, _)| *until > now);
+        self.parked.retain(|parked| parked.until > now);
         match self.host.narrow.filter(|_| !calm) {
             None => self.room = usize::MAX,
             Some((room, time)) if self.room_at <= now => {
@@ -303,8 +313,10 @@ impl Shard {
     }
 
     /// The kernel keeps the slot of what was sent for a while.
-    pub(crate) fn park(&mut self, now: Moment, transmit: Transmit) {
-        self.parked.push((now + self.host.parked, transmit));
+    pub(crate) fn park(&mut self, now: Moment, mut transmit: Transmit) {
+        let bytes = transmit.buf.len() + transmit.buf.spare_mut().len();
+        let (until, received) = (now + self.host.parked, bytes > SLOT_BYTES);
+        self.parked.push(Parked { until, _transmit: transmit, received });
     }
 
     /// Fills receive slots from the backlog.
@@ -376,15 +388,22 @@ fn segments(datagram: &Datagram) -> impl Iterator<Item = &[u8]> {
 /// What is checked.
 impl Shard {
     /// After every turn.
-    pub(crate) fn check_turn(&self, at: Moment) -> Result<(), Violation> {
+    pub(crate) fn check_turn(
+        &self,
+        at: Moment,
+        saboteur: &mut Option<Saboteur>,
+    ) -> Result<(), Violation> {
         let (free, slots) = self.router.buffers();
-        let (queued, parked) = (self.router.queued(), self.parked.len());
-        ensure(free + queued + parked == slots, Oracle::Buffers, at, || {
-            format!("{free} free, {queued} queued and {parked} sent of {slots} slots")
+        let (queued, relayed) = (self.router.queued(), self.relayed(saboteur));
+        let lent = self.parked.iter().filter(|parked| parked.received).count();
+        let parked = self.parked.len() - lent;
+        ensure(free + queued + relayed + parked == slots, Oracle::Buffers, at, || {
+            format!("{free} free, {queued} queued, {relayed} to relay, {parked} sent of {slots}")
         })?;
-        ensure(self.rx.free() + self.left.len() == self.rx.slots(), Oracle::Buffers, at, || {
+        let home = self.rx.free() + self.left.len() + lent;
+        ensure(home == self.rx.slots(), Oracle::Buffers, at, || {
             let (free, left) = (self.rx.free(), self.left.len());
-            format!("{free} of {} receive slots at home, {left} not handled", self.rx.slots())
+            format!("{free} receive slots, {left} not handled, {lent} sent of {}", self.rx.slots())
         })?;
         ensure(self.is_stalled() || self.left.is_empty(), Oracle::Spin, at, || {
             format!("{} slots not handled while there is room", self.left.len())
@@ -392,6 +411,12 @@ impl Shard {
         ensure(self.idle_turns < 1000, Oracle::Spin, at, || {
             format!("a thousand turns for nothing; the next is due {:?}", self.deadline())
         })
+    }
+
+    /// Datagrams that wait in the relay.
+    fn relayed(&self, saboteur: &mut Option<Saboteur>) -> usize {
+        let waiting = self.router.relay().stats().waiting;
+        saboteur.as_mut().map_or(waiting, |saboteur| saboteur.waiting(waiting))
     }
 
     /// Now and then.
@@ -454,7 +479,8 @@ impl Shard {
         self.check_all(at, tap, saboteur)?;
         self.parked.clear();
         let (free, slots) = self.router.buffers();
-        ensure(free + self.router.queued() == slots, Oracle::Buffers, at, || {
+        let queued = self.router.queued() + self.router.relay().stats().waiting;
+        ensure(free + queued == slots, Oracle::Buffers, at, || {
             format!("{free} of {slots} slots came home")
         })
     }
@@ -466,6 +492,6 @@ impl Shard {
 
     pub(crate) fn tally(&self, at: Moment) -> Tally {
         self.router.publish(wall(at), (self.rx.free(), self.rx.slots()));
-        Tally::of(&self.router.counters().snapshot())
+        Tally::of(&self.router.counters().snapshot(), self.router.relay().stats())
     }
 }

@@ -6,6 +6,7 @@ use molia_router::counters::Snapshot;
 use molia_router::counters::layout::Id;
 use molia_router::drops::Drop;
 use molia_router::limits::CHUNKS_MAX;
+use molia_router::relay;
 use molia_router::time::Moment;
 use molia_router::wire::{Class, Kind, Role};
 
@@ -19,7 +20,8 @@ const DATAGRAM_DROPS: &[Drop] = &[
     Drop::BadLength,
     Drop::Stun,
     Drop::Probe,
-    Drop::RelayChannel,
+    Drop::RelayShape,
+    Drop::RelaySource,
     Drop::PacketBudget,
     Drop::BadMac1,
     Drop::CookieReply,
@@ -36,6 +38,14 @@ const DATAGRAM_DROPS: &[Drop] = &[
     Drop::Replayed,
     Drop::BadTag,
 ];
+
+/// What a router sends that nobody asked for.
+pub(crate) const NOTICES: &[Kind] =
+    &[Kind::RendezvousNotify, Kind::RelayOffer, Kind::RelayStatus, Kind::RelayClose];
+
+/// Requests whose answers take a while, or that are not answered.
+const SLOW: &[Kind] =
+    &[Kind::RendezvousReq, Kind::RendezvousResult, Kind::RelayAllocReq, Kind::RelayClose];
 
 /// Reasons that end a frame between its queue and the wire.
 const SEAL_DROPS: &[Drop] = &[Drop::Unconfirmed, Drop::SessionGone, Drop::Unproven];
@@ -59,6 +69,7 @@ pub(crate) struct QueueTally {
 pub(crate) struct Tally {
     /// In the order of [`Drop::ALL`].
     drops: Vec<u64>,
+    relay: relay::Stats,
     pub(crate) queues: [QueueTally; 3],
     pub(crate) handshakes: u64,
     /// Initiations and data that went on to another shard.
@@ -80,7 +91,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn of(counters: &Snapshot) -> Self {
+    pub(crate) fn of(counters: &Snapshot, relay: relay::Stats) -> Self {
         let value = |id, labels: &[&str]| counters.value(id, labels).expect("a known series");
         let queue = |class: Class| {
             let class = class.label();
@@ -104,6 +115,7 @@ impl Tally {
             known.into_iter().chain([(None, unknown)]).collect()
         };
         Self {
+            relay,
             drops: Drop::ALL.iter().map(|drop| value(Id::Dropped, &[drop.label()])).collect(),
             queues: Class::ALL.map(queue),
             handshakes: value(Id::Handshakes, &["ok"]),
@@ -131,6 +143,22 @@ impl Tally {
     pub(crate) fn tamper(&mut self, drop: Drop, n: u64) {
         let at = Drop::ALL.iter().position(|known| *known == drop).expect("all are known");
         self.drops[at] += n;
+    }
+
+    /// Channel data that came to its end in the relay, or waits there.
+    fn relayed(&self) -> u64 {
+        let relay::Stats { waiting, forwarded_datagrams, .. } = self.relay;
+        // Those of its drops that sessions have as well are told apart by its own count.
+        let dropped = self.all(&[Drop::RelayChannel, Drop::RelayTarget, Drop::RelayBudget]);
+        forwarded_datagrams + waiting as u64 + dropped + self.relay.dropped_unproven
+    }
+
+    /// Frames that the router sent of its own accord.
+    fn notices(&self) -> u64 {
+        let own = |kind: &Kind| NOTICES.contains(kind);
+        let sent = self.sent.iter().filter(|(kind, _)| own(kind)).map(|(_, n)| n).sum::<u64>();
+        let depth: u64 = self.queues.iter().map(|queue| queue.depth + queue.expired).sum();
+        sent + depth + self.all(SEAL_DROPS) - self.relay.dropped_unproven
     }
 
     fn all(&self, drops: &[Drop]) -> u64 {
@@ -170,9 +198,9 @@ pub(crate) fn check(
     let no_buffer = tally.dropped(Drop::NoBuffer);
 
     // Every datagram ends as a drop, a handshake or authentic data, goes on, or waits.
-    let here = tally.all(DATAGRAM_DROPS) + tally.handshakes + tally.decrypted;
+    let here = tally.all(DATAGRAM_DROPS) + tally.handshakes + tally.decrypted + tally.relayed();
     let ended = here + tally.moved + tally.forwarded;
-    let ways = ended..=ended + expired + handed.pending_max;
+    let ways = ended.saturating_sub(no_buffer)..=ended + expired + no_buffer + handed.pending_max;
     let came = handed.datagrams + handed.mailed;
     sum(ways.contains(&came), "datagrams and their outcomes differ")?;
     let went = (tally.moved, tally.forwarded);
@@ -181,7 +209,7 @@ pub(crate) fn check(
     // Every frame taken from a queue leaves or is dropped on the way.
     let queue_sent: u64 = tally.queues.iter().map(|queue| queue.sent).sum();
     let frames: u64 = seen.frames.values().sum();
-    let left = frames + tally.all(SEAL_DROPS);
+    let left = frames + tally.all(SEAL_DROPS) - tally.relay.dropped_unproven;
     let from_queues = left..=left + expired + no_buffer;
     sum(
         from_queues.contains(&(queue_sent + tally.challenges)),
@@ -247,14 +275,16 @@ fn messages(tally: &Tally, seen: &Seen, handed: Handed, sum: &Sum<'_>) -> Result
     let written = |kind| matches!(kind, Some(Kind::StoreReq | Kind::AnnounceProviderReq));
     let writes = tally.received.iter().filter(|(kind, _)| written(*kind));
     let writes: u64 = writes.map(|(_, n)| n).sum();
-    sum(answered <= queued + handed.lookups + writes, "a question went without an answer")?;
+    let slow = tally.received.iter().filter(|(kind, _)| kind.is_some_and(|it| SLOW.contains(&it)));
+    let slow: u64 = slow.map(|(_, n)| n).sum();
+    sum(answered <= queued + handed.lookups + writes + slow, "a question went without an answer")?;
     let frames_beyond_one = |kind| match kind {
         Some(Kind::FindNodeReq) => 1,
         Some(Kind::FindValueReq) => CHUNKS_MAX as u64 - 1,
         _ => 0,
     };
     let finds: u64 = tally.received.iter().map(|(kind, n)| frames_beyond_one(*kind) * n).sum();
-    let extra = finds + tally.pinging + handed.asked;
+    let extra = finds + tally.pinging + handed.asked + tally.notices() + slow;
     sum(queued <= answered + extra, "answers that nobody asked for")
 }
 

@@ -6,6 +6,9 @@
 //! counter twice. Where it cannot know what the router decided (an overwritten key,
 //! a replayed counter) it assumes what allows more, never less.
 
+mod introducing;
+mod relaying;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,13 +16,18 @@ use std::time::Duration;
 use molia_router::ids::WgKey;
 use molia_router::net::{Local, Path};
 use molia_router::partition::Partition;
+use molia_router::relay;
 use molia_router::time::Moment;
 use molia_router::wire::body::{Ping, Pong};
+use molia_router::wire::channel::{self, Channel};
 use molia_router::wire::{self, Header, Kind};
 
 use super::frames;
 use super::plain::{self, Hello, Lane};
+use super::tally::NOTICES;
 use super::verdict::{Oracle, Violation, ensure};
+use introducing::Introducing;
+use relaying::Relaying;
 
 /// WireGuard's REJECT_AFTER_TIME.
 const KEY_LIFETIME: Duration = Duration::from_secs(180);
@@ -120,11 +128,20 @@ pub(crate) struct Tap {
     handshakes: u64,
     /// By shard, since its last restart.
     pub(crate) seen: Vec<Seen>,
+    relaying: Relaying,
+    introducing: Introducing,
 }
 
 impl Tap {
-    pub(crate) fn new(router: WgKey, partition: Partition, hearsay: Duration) -> Self {
+    pub(crate) fn new(
+        router: WgKey,
+        partition: Partition,
+        hearsay: Duration,
+        relay: relay::Config,
+    ) -> Self {
         Self {
+            relaying: Relaying::new(relay, partition.shards()),
+            introducing: Introducing::default(),
             router,
             partition,
             hearsay,
@@ -147,8 +164,10 @@ impl Tap {
     /// one by mail, and counts from then on.
     pub(crate) fn arrived(&mut self, now: Moment, shard: u16, path: &Path, datagram: &[u8]) {
         self.locals.insert(path.peer, path.local);
-        let elsewhere = plain::header(datagram)
-            .is_some_and(|(index, _)| self.partition.session_of(index).0 != u32::from(shard));
+        let of_session = plain::header(datagram).map(|(at, _)| self.partition.session_of(at).0);
+        let channel = Channel::read(datagram).ok();
+        let of_channel = channel.map(|it| self.partition.shard_of_channel(it.id));
+        let elsewhere = of_session.or(of_channel).is_some_and(|it| it != u32::from(shard));
         if !elsewhere {
             self.incoming(now, path, datagram);
         }
@@ -164,6 +183,7 @@ impl Tap {
         let partition = self.partition;
         let stays = |owner: &WgKey| partition.home(owner) != shard;
         self.seen[usize::from(shard)] = Seen::default();
+        self.relaying.shard_restarts(now, shard);
         self.keys.retain(|_, key| stays(&key.owner));
         let keys = &self.keys;
         self.by_router.retain(|_, index| keys.contains_key(index));
@@ -184,6 +204,8 @@ impl Tap {
             knocks.push(Knock { hello, at: now });
         } else if let Some((index, counter)) = plain::header(datagram) {
             self.data_in(now, path.peer, index, counter, datagram);
+        } else if datagram.first() == Some(&channel::TYPE) {
+            self.relayed_in(now, path.peer, datagram);
         }
     }
 
@@ -207,6 +229,7 @@ impl Tap {
         if moves {
             (endpoint.addr, endpoint.told_by) = (from, told_by);
         }
+        self.relaying.moved(now, owner, endpoint.addr);
         let confirms = !std::mem::replace(&mut key.confirmed, true);
         let answered = key.answered;
         if moves && before != from {
@@ -227,6 +250,7 @@ impl Tap {
     }
 
     fn frame_in(&mut self, now: Moment, owner: WgKey, header: &Header, body: &[u8]) {
+        self.introducing.heard(owner, header, body);
         if !header.flags.is_response() {
             *self.questions.entry((owner, header.correlation)).or_default() += 1;
         } else if header.kind == Kind::Pong.id()
@@ -275,6 +299,7 @@ impl Tap {
                 self.response_out(now, shard, path, datagram)
             }
             [3, 0, 0, 0, ..] if datagram.len() == 64 => self.cookie_out(now, shard, path, datagram),
+            [5, 0, ..] if datagram.len() > 8 => self.relayed_out(now, shard, path, datagram),
             [4, 0, 0, 0, ..] if datagram.len() >= plain::DATA_OVERHEAD => {
                 self.data_out(now, shard, path, datagram)
             }
@@ -389,6 +414,7 @@ impl Tap {
                 }
                 Ok(_) | Err(_) => self.answer_out(now, owner, &header)?,
             }
+            self.told(now, owner, &header, body)?;
         }
         self.check_home(now, shard, &owner, index)?;
         self.charge(now, owner, path.peer, bytes.len(), challenge)?;
@@ -414,6 +440,9 @@ impl Tap {
 
     /// Every answer needs a question; chunks of an answer share theirs.
     fn answer_out(&mut self, now: Moment, owner: WgKey, header: &Header) -> Result<(), Violation> {
+        if NOTICES.iter().any(|kind| kind.id() == header.kind) {
+            return Ok(());
+        }
         let open = self.questions.get_mut(&(owner, header.correlation)).filter(|open| **open > 0);
         let Some(open) = open else {
             let what = format!("a second answer, or one that nobody asked for: {header:?}");

@@ -31,6 +31,14 @@ pub(crate) enum Oracle {
     Forwards,
     /// What left is not what the protocol says.
     Frames,
+    /// Relayed data went where it should not, or came out other than it went in.
+    Relaying,
+    /// More was relayed than a budget allows.
+    Budget,
+    /// Peers were told what they should not know of each other.
+    Introduction,
+    /// A channel is there whose peers are not.
+    Channels,
     /// An answer nobody asked for.
     Unasked,
     /// A wrong answer.

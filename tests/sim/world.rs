@@ -4,6 +4,7 @@
 //! (the liveness phase), and at its end every honest client must have what it is due.
 
 mod keeping;
+mod pairs;
 mod people;
 mod turns;
 
@@ -90,6 +91,10 @@ pub(crate) struct World {
     /// The process is killed when a shard's store has something to write next; with how many shards
     /// it begins again, if with others.
     kill: Option<Option<u16>>,
+    /// What only pairs depend on.
+    pair_dice: Dice,
+    /// Since when peers with channels are away.
+    away: pairs::Away,
     saboteur: Option<Saboteur>,
     hasher: blake3::Hasher,
     report: Report,
@@ -118,9 +123,13 @@ impl World {
         let insiders = (0..INSIDERS)
             .map(|n| Insider::new(n, scenario.places[CLIENTS + n].0, facts.key, dice.fork()));
         let insiders = insiders.collect();
-        let hostile = Hostile::new(dice.fork(), facts.clone(), insiders);
+        let mut hostile = Hostile::new(dice.fork(), facts.clone(), insiders);
+        hostile.victims = clients.iter().map(|client| client.peer_id).collect();
         let keys: Vec<WgKey> = clients.iter().map(|client| client.wg_key).collect();
-        let group = Group::new(&scenario, &identity, &keys, Moment::START, &mut dice);
+        let mut group = Group::new(&scenario, &identity, &keys, Moment::START, &mut dice);
+        if saboteur.as_ref().is_some_and(Saboteur::overspends) {
+            group.tap.expect_little();
+        }
         let drops = vec![0; Drop::ALL.len()];
         Self {
             trace,
@@ -141,6 +150,8 @@ impl World {
             promises: keeping::promises(&scenario),
             vault: keeping::vault(&scenario),
             kill: None,
+            pair_dice: Dice::of(scenario.seed ^ 0xFA17),
+            away: pairs::Away::new(),
             saboteur,
             hasher: blake3::Hasher::new(),
             report: Report { digest: String::new(), drops, datagrams: [0; 2], dues: 0 },
@@ -204,6 +215,7 @@ impl World {
         }
         self.agenda.add(self.now, Event::Census);
         self.begin_keeping();
+        self.begin_pairs();
     }
 
     /// Adds an event after `mean` on average; never if that is zero.
@@ -253,6 +265,8 @@ impl World {
             Event::DiskFails => self.disk_fails(),
             Event::DiskHeals => self.disk_heals(),
             Event::MachineEnds => self.machine_ends()?,
+            Event::Pair => self.pair()?,
+            Event::Conspire => self.conspire(),
             Event::Mischief => self.mischief(),
             Event::Change => self.change()?,
             Event::Return(n) => {

@@ -113,6 +113,7 @@ impl<T: Tunnel> Router<T> {
                     self.outbox.counters.relay_closed(reason);
                     let ended = Leg::Ended(other.home.session, other.channel.id, reason);
                     self.tell_leg(now, other.home, ended);
+                    self.count_lost();
                 }
             }
             Leg::Closed(asker, channel, was_there) => {

@@ -143,6 +143,14 @@ impl<T: Tunnel> Router<T> {
         if let Offered::Dropped(reason) = self.relay.enqueue(now.at, flow, class, buf) {
             self.outbox.counters.drop(reason);
         }
+        self.count_lost();
+    }
+
+    /// Counts what waited and was dropped.
+    pub(super) fn count_lost(&mut self) {
+        while let Some(reason) = self.relay.take_lost() {
+            self.outbox.counters.drop(reason);
+        }
     }
 
     fn copy(&mut self, datagram: &[u8]) -> Option<Buf> {

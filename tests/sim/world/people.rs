@@ -163,7 +163,7 @@ impl World {
         self.again(self.scenario.tempo.mischief, Event::Mischief);
     }
 
-    fn shoot(&mut self, shot: Shot) {
+    pub(super) fn shoot(&mut self, shot: Shot) {
         let Shot { after, from, bytes } = shot;
         let link = Link { delay: self.wild().delay + after, ..self.wild() };
         self.send_to_router(from, &link, &bytes);
@@ -287,6 +287,7 @@ impl World {
         for n in 0..self.clients.len() {
             let now = self.wall();
             self.clients[n].ask_last(now);
+            self.pair_last(n);
             if self.scenario.keep.is_some() {
                 self.clients[n].wish_last(now, &mut self.promises);
             }
@@ -306,7 +307,10 @@ impl World {
             let present = listed.contains(&client.peer_id) && !unlisted;
             let excused = self.group.is_excused(asked, &listing, &client.peer_id, &prefix);
             let keeps = self.scenario.keep.is_some();
+            let [meets, carries] = self.pair_dues(client.number);
             let dues = [
+                (client.pairs.last_met || !meets, "an introduction"),
+                (client.pairs.last_carried || !carries, "relayed data"),
                 (client.said.last_stored || !keeps, "a value that is kept"),
                 (client.said.last_looked || !keeps, "a value that is found"),
                 (client.established(self.now), "a session"),

@@ -153,7 +153,7 @@ impl World {
         let link = reached.map_or(self.wild(), |client| client.link);
         let victim = reached.map(|client| client.number);
         if let (Some(saboteur), Some(victim)) = (&mut self.saboteur, victim)
-            && saboteur.loses(victim)
+            && (saboteur.loses(victim) || saboteur.mutes(bytes))
         {
             return Ok(());
         }
@@ -278,6 +278,7 @@ impl World {
         });
         let known: Vec<Known> = honest.chain(hostile).collect();
         self.group.check_census(scene, &known, &mut self.saboteur)?;
+        self.check_channels(settled)?;
         let close = settled.is_some_and(|since| self.now.since(since.max(self.died)) < AFTERMATH);
         let pause = match settled {
             _ if close => CENSUS_CLOSE,
