@@ -114,6 +114,13 @@ impl Relay {
         self.lives.next_deadline().min(self.parked.next_deadline()).min(turn).min(tell)
     }
 
+    /// When to call [`Relay::poll`] while there is no room to send: what waits is not looked at
+    /// before there is.
+    pub fn poll_deadline(&self) -> Moment {
+        let tell = if self.waiting.to_tell() { Moment::START } else { Moment::NEVER };
+        self.lives.next_deadline().min(tell)
+    }
+
     /// The first peer's leg of the open channel of two.
     fn between(&self, peer: &PeerId, other: &PeerId) -> Option<Leg> {
         let (peer, other) = (self.members.find(peer)?, self.members.find(other)?);

@@ -118,6 +118,8 @@ pub struct Router<T: Tunnel> {
     relay: Relay,
     /// Sessions whose legs are to be told of again.
     restless: relay::Restless,
+    /// Whether there was no room for more when last something was sent.
+    blocked: bool,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// What is known of the NATs of peers whose home this shard is.
@@ -225,6 +227,7 @@ impl<T: Tunnel> Router<T> {
             relay: Relay::new(config.relay_of_shard(), channel_seed),
             facts: FactTable::new(sessions.capacity(), keyed()),
             restless: VecDeque::new(),
+            blocked: false,
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             probes: probes::Probes::default(),

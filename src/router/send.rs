@@ -137,6 +137,7 @@ impl<T: Tunnel> Router<T> {
                 break;
             }
         }
+        self.blocked = outlet.room() == 0;
         self.count_lost();
         while let Some((_, reason)) = self.outbox.egress.expire(now.at) {
             self.outbox.counters.drop(reason);

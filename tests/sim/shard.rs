@@ -307,7 +307,8 @@ impl Shard {
 
     /// When there is room for what waits, told once.
     pub(crate) fn awaited_room(&mut self) -> Option<Moment> {
-        let waits = self.room == 0 && self.router.queued() > 0 && !self.awaited;
+        let waiting = self.router.queued() + self.router.relay().stats().waiting;
+        let waits = self.room == 0 && waiting > 0 && !self.awaited;
         self.awaited |= waits;
         waits.then_some(self.room_at)
     }

@@ -234,3 +234,14 @@ fn what_cannot_be_sent_at_once_is_paid_when_it_is() {
     assert_eq!(one.relay.enqueue(at(0), route.flow, Class::Coordination, waits), Offered::Enqueued);
     assert_eq!((one.next(at(0)), one.relay.stats().forwarded_datagrams), (Some(7), 1));
 }
+
+#[test]
+fn who_cannot_send_is_not_woken_for_what_waits() {
+    let mut one = one(Config { peer: budget(1000, 2048), ..config() }, 0, 1);
+    let (from, channel) = (one.a.path, one.made.requester.channel);
+    let route = one.relay.route_to_wait(at(0), &from, channel, 500, 1).unwrap();
+    let waits = data(&one.pool, 500, 7);
+    assert_eq!(one.relay.enqueue(at(0), route.flow, Class::Coordination, waits), Offered::Enqueued);
+    let _ = events(&mut one.relay, at(0));
+    assert!(one.relay.next_deadline() <= at(0) && one.relay.poll_deadline() > at(1000));
+}

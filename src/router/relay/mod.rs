@@ -184,7 +184,11 @@ impl<T: Tunnel> Router<T> {
 
     pub(super) fn relay_deadline(&self) -> Moment {
         let restless = self.restless.front().map_or(Moment::NEVER, |(_, at)| *at);
-        self.relay.next_deadline().min(restless)
+        let relay = match self.blocked {
+            true => self.relay.poll_deadline(),
+            false => self.relay.next_deadline(),
+        };
+        relay.min(restless)
     }
 }
 

@@ -248,6 +248,7 @@ impl Tap {
         let Config { peer, prefix, router, .. } = &mut self.relaying.config;
         for budget in [peer, prefix, router] {
             budget.bits_per_s = budget.bits_per_s.map(|bits| bits / 4);
+            budget.burst_bytes /= 4;
         }
     }
 
