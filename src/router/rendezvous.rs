@@ -272,6 +272,7 @@ impl<T: Tunnel> Router<T> {
     /// Asks targets again that have not answered, and ends the attempts of those that never do.
     pub(super) fn poll_introductions(&mut self, now: Now) {
         while self.tray.is_light()
+            && !self.crowded()
             && let Some(due) = self.attempts.due(now.at)
         {
             match due {
@@ -284,7 +285,10 @@ impl<T: Tunnel> Router<T> {
     }
 
     pub(super) fn introductions_deadline(&self) -> Moment {
-        self.attempts.next_deadline()
+        match self.blocked && self.crowded() {
+            true => Moment::NEVER,
+            false => self.attempts.next_deadline(),
+        }
     }
 
     /// Back to who asked.

@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use molia_router::client::peer::{self, Peer, Raw};
-use molia_router::client::requests::{Answer, Correlation, Requests};
-use molia_router::client::session::{Config, Session};
+use molia_router::client::requests::{Answer, Correlation};
 use molia_router::identity::{self, Identity};
 use molia_router::ids::{Key, PeerId, WgKey};
 use molia_router::time::{Moment, Now};
@@ -28,7 +27,7 @@ use super::scenario::Link;
 use super::verdict::{Oracle, Violation, ensure};
 
 pub(crate) use pairs::{Other, Side, consent, encoded, side};
-use pairs::{Pairs, Wish};
+use pairs::{Pairs, Wish, connection};
 use writes::{About, Said};
 
 /// Seconds of validity around the world's time: nobody's binding runs out.
@@ -381,24 +380,6 @@ impl Honest {
 
 fn signed(identity: &Identity, now: Now, life_s: Option<u64>) -> IdentityBinding {
     identity.binding(now.unix_s() - BINDING_S, now.unix_s() + life_s.unwrap_or(BINDING_S))
-}
-
-/// A new connection: the `life`-th of the client.
-fn connection(
-    number: usize,
-    life: u32,
-    key: WgKey,
-    router: &RouterFacts,
-    at: SocketAddr,
-    clock: &Rc<Cell<u64>>,
-    dice: &mut Dice,
-) -> (Peer<PlainInitiator>, Side) {
-    let number = u32::try_from(number).expect("few clients");
-    let index = number << 20 | life << 12;
-    let initiator = PlainInitiator::new(key, router.key, index, Rc::clone(clock), dice.fork());
-    let side = initiator.side();
-    let session = Session::new(initiator, Config::default(), dice.rng());
-    (Peer::new(session, Requests::new(dice.rng()), router.addr_for(&at)), side)
 }
 
 /// Whether answers are right.

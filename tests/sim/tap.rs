@@ -6,6 +6,7 @@
 //! counter twice. Where it cannot know what the router decided (an overwritten key,
 //! a replayed counter) it assumes what allows more, never less.
 
+mod helping;
 mod introducing;
 mod relaying;
 
@@ -184,6 +185,7 @@ impl Tap {
         let stays = |owner: &WgKey| partition.home(owner) != shard;
         self.seen[usize::from(shard)] = Seen::default();
         self.relaying.shard_restarts(now, shard);
+        self.introducing.forget(stays);
         self.keys.retain(|_, key| stays(&key.owner));
         let keys = &self.keys;
         self.by_router.retain(|_, index| keys.contains_key(index));
@@ -477,13 +479,6 @@ impl Tap {
         })
     }
 
-    /// The path of somebody else who spoke to the same address of ours.
-    pub(crate) fn stranger(&self, than: &Path) -> Option<Path> {
-        let other =
-            |(peer, local): &(&SocketAddr, &Local)| **peer != than.peer && **local == than.local;
-        self.locals.iter().find(other).map(|(&peer, &local)| Path { peer, local })
-    }
-
     /// Whether a peer may still have a session.
     pub(crate) fn may_live(&self, owner: &WgKey, at: Moment) -> bool {
         let lasts = self.endpoints.get(owner).map(|endpoint| endpoint.lasts);
@@ -498,20 +493,5 @@ impl Tap {
     /// Whether a peer ever proved to be at `addr`.
     pub(crate) fn was_proven(&self, owner: &WgKey, addr: &SocketAddr) -> bool {
         self.proofs.contains(&(*owner, *addr))
-    }
-
-    /// Another proven address of the peer that this client's index belongs to.
-    pub(crate) fn former(&self, index: u32, than: &SocketAddr) -> Option<Path> {
-        let owner = self.keys.get(&index)?.owner;
-        let mut accounts = self.accounts.iter();
-        let former =
-            accounts.find(|((of, addr), account)| *of == owner && addr != than && account.proven);
-        let ((_, addr), _) = former?;
-        Some(Path { peer: *addr, local: *self.locals.get(addr)? })
-    }
-
-    /// What a client's key is spoken to with, by the client's index.
-    pub(crate) fn lane_to(&self, index: u32) -> Option<&Lane> {
-        self.keys.get(&index).map(|key| &key.from_router)
     }
 }

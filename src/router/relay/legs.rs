@@ -139,7 +139,9 @@ impl<T: Tunnel> Router<T> {
     /// What the relay has to tell by itself.
     pub(in super::super) fn poll_relay(&mut self, now: Now) {
         self.settle_restless(now);
+        // What is told of its own accord leaves places for answers.
         while self.tray.is_light()
+            && !self.crowded()
             && let Some(event) = self.relay.poll(now.at)
         {
             match event {

@@ -185,6 +185,7 @@ impl<T: Tunnel> Router<T> {
     pub(super) fn relay_deadline(&self) -> Moment {
         let restless = self.restless.front().map_or(Moment::NEVER, |(_, at)| *at);
         let relay = match self.blocked {
+            true if self.crowded() => Moment::NEVER,
             true => self.relay.poll_deadline(),
             false => self.relay.next_deadline(),
         };

@@ -1,12 +1,13 @@
 //! What honest clients want of each other: to be introduced, and data relayed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use molia_router::client::peer::Raw;
-use molia_router::client::requests::Answer;
+use molia_router::client::peer::{Peer, Raw};
+use molia_router::client::requests::{Answer, Requests};
+use molia_router::client::session::{Config, Session};
 use molia_router::identity::Identity;
 use molia_router::ids::{PeerId, WgKey};
 use molia_router::limits::PLAINTEXT_BASE;
@@ -20,8 +21,9 @@ use molia_router::wire::body::{
 use molia_router::wire::channel::{Channel, HEADER_BYTES};
 use molia_router::wire::{self, Header, Kind, frame, multiaddr};
 
-use super::{Ask, Honest};
+use super::{Ask, Honest, RouterFacts};
 use crate::dice::Dice;
+use crate::plain::PlainInitiator;
 use crate::tally::NOTICES;
 
 /// What a consent is good for, in seconds.
@@ -56,6 +58,24 @@ impl Keys {
         }
         is
     }
+}
+
+/// A new connection: the `life`-th of the client.
+pub(super) fn connection(
+    number: usize,
+    life: u32,
+    key: WgKey,
+    router: &RouterFacts,
+    at: SocketAddr,
+    clock: &Rc<Cell<u64>>,
+    dice: &mut Dice,
+) -> (Peer<PlainInitiator>, Side) {
+    let number = u32::try_from(number).expect("few clients");
+    let index = number << 20 | life << 12;
+    let initiator = PlainInitiator::new(key, router.key, index, Rc::clone(clock), dice.fork());
+    let side = initiator.side();
+    let session = Session::new(initiator, Config::default(), dice.rng());
+    (Peer::new(session, Requests::new(dice.rng()), router.addr_for(&at)), side)
 }
 
 /// Whom somebody wants to reach, and its word for it.
@@ -293,7 +313,7 @@ impl Honest {
         match wish {
             Wish::Meet => RendezvousResp::read(&body).is_ok_and(|told| {
                 let met = told.status == RendezvousStatus::Ok;
-                self.pairs.last_met |= told.status != RendezvousStatus::NoAnswer;
+                self.pairs.last_met = true;
                 met == told.attempt_secret.is_some()
             }),
             Wish::Channel(other) => {

@@ -61,6 +61,11 @@ impl Introducing {
         }
     }
 
+    /// Sessions are no more, and with them what they asked: the same may be asked again.
+    pub(super) fn forget(&mut self, stays: impl Fn(&WgKey) -> bool) {
+        self.answers.retain(|(owner, _), _| stays(owner));
+    }
+
     fn declare(&mut self, owner: WgKey, addrs: &Addrs<'_>) {
         self.declared.extend(addrs.sockets().map(|addr| (owner, addr)));
     }

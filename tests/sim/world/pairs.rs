@@ -68,7 +68,7 @@ impl World {
     /// Everybody's neighbour is asked for what the end is judged by.
     pub(super) fn pair_last(&mut self, n: usize) {
         let done = |n: usize| self.clients[n].pairs.last_carried && self.clients[n].pairs.last_met;
-        if self.scenario.pairing.is_some() && !(done(n) && done(n ^ 1)) {
+        if self.pair_dues(n)[0] && !(done(n) && done(n ^ 1)) {
             let other = self.other(n ^ 1, n);
             let now = self.wall();
             self.clients[n].pair_last(now, &other);
