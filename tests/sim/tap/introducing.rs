@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use molia_router::ids::{PeerId, WgKey};
 use molia_router::net::target;
@@ -15,6 +16,9 @@ use molia_router::wire::{Header, Kind};
 use super::{Tap, Violation};
 use crate::verdict::{Oracle, ensure};
 
+/// A router remembers an answer for a little longer; after that the question is a new one.
+const MEMORY: Duration = Duration::from_secs(8);
+
 /// What came of a request, as far as it may come again.
 type Answer = (RendezvousStatus, Option<[u8; 32]>);
 
@@ -26,7 +30,7 @@ pub(super) struct Introducing {
     declared: BTreeSet<(WgKey, SocketAddr)>,
     /// Who asked for whom, by correlation.
     asked: BTreeMap<(WgKey, u32), PeerId>,
-    answers: BTreeMap<(WgKey, u32), Answer>,
+    answers: BTreeMap<(WgKey, u32), (Moment, Answer)>,
 }
 
 impl Introducing {
@@ -95,7 +99,11 @@ impl Tap {
         let Ok(answer) = RendezvousResp::read(body) else { return Ok(()) };
         let place = (owner, header.correlation);
         let said = (answer.status, answer.attempt_secret);
-        let first = *self.introducing.answers.entry(place).or_insert(said);
+        let first = self.introducing.answers.entry(place).or_insert((now, said));
+        if now.since(first.0) >= MEMORY {
+            *first = (now, said);
+        }
+        let first = first.1;
         ensure(first == said, Oracle::Introduction, now, || {
             format!("one question has two answers, {first:?} and {said:?}")
         })?;

@@ -79,7 +79,10 @@ impl World {
     pub(super) fn pair_dues(&self, n: usize) -> [bool; 2] {
         let global = |n: usize| Scope::of(self.clients[n].addr().ip()) == Scope::Global;
         let paired = self.scenario.pairing.is_some();
-        [paired && global(n) && global(n ^ 1); 2]
+        // What a mortal said of itself before may overtake what it says now, and ends sooner.
+        let lasting = |n: usize| !self.scenario.mortal || !n.is_multiple_of(3);
+        let both = |is: &dyn Fn(usize) -> bool| is(n) && is(n ^ 1);
+        [paired && both(&global) && both(&lasting); 2]
     }
 
     /// No shard has a channel of a peer without a session or an identity.
