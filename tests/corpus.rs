@@ -83,6 +83,11 @@ fn address() {
 }
 
 #[test]
+fn stun() {
+    replay("stun", MUTATIONS, targets::wire::stun);
+}
+
+#[test]
 fn link() {
     replay("link", MUTATIONS, targets::link::link);
 }

@@ -9,7 +9,7 @@ use molia_router::wire::body::{
 };
 use molia_router::wire::check::{Rules, Verdict, check};
 use molia_router::wire::kind::{Kind, KindSet};
-use molia_router::wire::{self, multiaddr, proto};
+use molia_router::wire::{self, multiaddr, proto, stun};
 use prost::Message;
 
 /// Longer than the encoding of any body that a datagram can hold.
@@ -191,4 +191,18 @@ pub fn address(data: &[u8]) {
     let Ok(socket) = multiaddr::decode(data) else { return };
     let canonical = multiaddr::encode(socket);
     assert_eq!(multiaddr::decode(canonical.as_ref()).ok(), Some(socket));
+}
+
+/// STUN: what reads as a request is answered by one well-formed message, with its transaction id
+/// and at most the address more.
+pub fn stun(data: &[u8]) {
+    assert!(stun::Request::read(data).is_err() || stun::is_request(data));
+    let Ok(request) = stun::Request::read(data) else { return };
+    for from in ["192.0.2.1:9", "[2001:db8::1]:9"] {
+        let answer = request.answer(from.parse().expect("an address"));
+        let length = usize::from(u16::from_be_bytes([answer[2], answer[3]]));
+        assert!(length + 20 == answer.len() && length.is_multiple_of(4));
+        assert_eq!((answer[0], &answer[4..20]), (1, &data[4..20]));
+        assert!(answer.len() <= data.len().max(20) + 60, "it is no amplifier");
+    }
 }

@@ -392,15 +392,14 @@ pub struct ReflectReq {
     /// Have this router send a filter probe; empty: none.
     #[prost(bytes = "vec", tag = "3")]
     pub via_router: ::prost::alloc::vec::Vec<u8>,
-    /// Between routers that help each other: where to send the filter probe, as multiaddr; at most
-    /// 64 bytes.
+    /// Between routers that help each other: send the filter probe there; a multiaddr, at most 64
+    /// bytes, empty: to the asker.
     #[prost(bytes = "vec", tag = "4")]
     pub probe_target: ::prost::alloc::vec::Vec<u8>,
-    /// The WireGuard key of the peer that the probe is for; 32 bytes.
+    /// Between such routers: WireGuard key of the peer to be probed; empty: the asker's.
     #[prost(bytes = "vec", tag = "5")]
     pub probe_key: ::prost::alloc::vec::Vec<u8>,
-    /// Send a filter probe from the port that was asked after so many seconds, at most 300; 0: none.
-    /// Who stays silent meanwhile learns whether its mapping lives that long.
+    /// Send the filter probe after so many seconds, at most 300.
     #[prost(uint32, tag = "6")]
     pub after_s: u32,
 }

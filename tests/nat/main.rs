@@ -8,6 +8,7 @@
 mod lab;
 
 mod behaviours;
+mod classification;
 mod events;
 mod grid;
 mod holes;

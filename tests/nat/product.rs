@@ -25,7 +25,7 @@ pub(crate) struct Deployment {
 }
 
 /// A folder that goes with its handle.
-struct Place(PathBuf);
+pub(crate) struct Place(PathBuf);
 
 /// How two peers met.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Deployment {
 }
 
 impl Place {
-    fn new(name: &str) -> io::Result<Self> {
+    pub(crate) fn new(name: &str) -> io::Result<Self> {
         let path = env::temp_dir().join(format!("molia-nat-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(path.join("config"))?;
@@ -117,7 +117,7 @@ impl Place {
     }
 
     /// The program with a clean environment whose every default lies here.
-    fn program(&self) -> Command {
+    pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(executable());
         command.env_clear().current_dir(&self.0).env("HOME", &self.0);
         command.env("RUNTIME_DIRECTORY", self.0.join("run"));
