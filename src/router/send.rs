@@ -124,11 +124,6 @@ impl<T: Tunnel> Router<T> {
     /// age and newer content decide what becomes of it.
     pub fn transmit(&mut self, now: Now, outlet: &mut impl Outlet) {
         self.transmit_probes(outlet);
-        self.send_all(now, outlet);
-        self.count_lost();
-    }
-
-    fn send_all(&mut self, now: Now, outlet: &mut impl Outlet) {
         while outlet.room() > 0 {
             // By turns, so that neither keeps the other from leaving.
             let own = self.send_own(now, outlet);

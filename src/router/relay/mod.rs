@@ -146,13 +146,6 @@ impl<T: Tunnel> Router<T> {
         self.count_lost();
     }
 
-    /// Counts what waited and was dropped.
-    pub(super) fn count_lost(&mut self) {
-        while let Some(reason) = self.relay.take_lost() {
-            self.outbox.counters.drop(reason);
-        }
-    }
-
     fn copy(&mut self, datagram: &[u8]) -> Option<Buf> {
         let mut buf = self.outbox.take()?;
         if buf.extend(datagram) {
