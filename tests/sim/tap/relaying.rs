@@ -21,6 +21,9 @@ const ROUNDING: f64 = 64.0;
 /// Data that waits is gone after its time to live and a turn.
 const TURN: Duration = Duration::from_secs(5);
 
+/// A shard is dead for so long before it says that it was.
+const DEAD: Duration = Duration::from_secs(1);
+
 /// A channel as one peer calls it.
 #[derive(Clone, Copy, Debug)]
 struct Leg {
@@ -234,7 +237,7 @@ impl Tap {
         }
         let home = self.partition.home(&leg.other);
         let restarted = self.relaying.restarts.get(&home);
-        if restarted.is_some_and(|at| now.since(*at) <= self.hearsay)
+        if restarted.is_some_and(|at| now.since(*at) <= self.hearsay + DEAD)
             && self.was_proven(&leg.other, &path.peer)
         {
             // The channel's shard may not know yet that the session is no more.
