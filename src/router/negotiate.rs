@@ -98,8 +98,13 @@ impl<T: Tunnel> Router<T> {
             self.journal.note(Note::Binding(*binding));
         }
         let before = self.peers.at(session).identity;
-        if before.is_some_and(|bound| bound.peer_id != peer_id) {
-            self.identity_ended(now, session);
+        match before.filter(|bound| bound.peer_id == peer_id) {
+            // An older one that comes late, a repeat of an earlier agreement, takes nothing away.
+            Some(bound) if bound.binding.not_after_unix_s > binding.not_after_unix_s => {
+                return Ok(());
+            }
+            Some(_) => {}
+            None => self.identity_ended(now, session),
         }
         self.peers.at(session).identity = Some(Bound { peer_id, binding: *binding });
         self.await_end(now, session.slot, binding.not_after_unix_s);

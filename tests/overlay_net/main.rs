@@ -13,6 +13,9 @@
 #[allow(dead_code, reason = "of the other simulation, which uses all of it")]
 #[path = "../sim/dice.rs"]
 mod dice;
+#[allow(dead_code, reason = "of the other simulation, which uses all of it")]
+#[path = "../sim/keys.rs"]
+mod keys;
 mod network;
 mod node;
 #[allow(dead_code, reason = "of the other simulation, which uses all of it")]

@@ -26,7 +26,7 @@ use super::plain::PlainInitiator;
 use super::scenario::Link;
 use super::verdict::{Oracle, Violation, ensure};
 
-pub(crate) use pairs::{Other, Side, consent, encoded, side};
+pub(crate) use pairs::{Other, consent, encoded};
 use pairs::{Pairs, Wish, connection};
 use writes::{About, Said};
 

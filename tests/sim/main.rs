@@ -14,6 +14,7 @@ mod hostile;
 mod insider;
 mod keep;
 mod keeper;
+mod keys;
 mod listing;
 mod network;
 mod pairing;

@@ -13,7 +13,7 @@ use molia_router::ids::WgKey;
 use molia_router::tunnel::plain;
 
 use super::dice::Dice;
-use super::honest::{Side, side};
+use super::keys::{Side, side};
 
 /// Bytes around the content of a data message.
 pub(crate) const DATA_OVERHEAD: usize = 32;

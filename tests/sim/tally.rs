@@ -12,6 +12,7 @@ use molia_router::wire::{Class, Kind, Role};
 
 use super::tap::Seen;
 use super::verdict::{Oracle, Violation, ensure};
+use crate::keys::NOTICES;
 
 /// Reasons that end a datagram before it is a session's.
 const DATAGRAM_DROPS: &[Drop] = &[
@@ -38,10 +39,6 @@ const DATAGRAM_DROPS: &[Drop] = &[
     Drop::Replayed,
     Drop::BadTag,
 ];
-
-/// What a router sends that nobody asked for.
-pub(crate) const NOTICES: &[Kind] =
-    &[Kind::RendezvousNotify, Kind::RelayOffer, Kind::RelayStatus, Kind::RelayClose];
 
 /// Requests whose answers take a while, or that are not answered.
 const SLOW: &[Kind] =

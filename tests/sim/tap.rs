@@ -24,8 +24,8 @@ use molia_router::wire::channel::{self, Channel};
 use molia_router::wire::{self, Header, Kind};
 
 use super::frames;
+use super::keys::NOTICES;
 use super::plain::{self, Hello, Lane};
-use super::tally::NOTICES;
 use super::verdict::{Oracle, Violation, ensure};
 use introducing::Introducing;
 use relaying::Relaying;

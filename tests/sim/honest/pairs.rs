@@ -1,7 +1,7 @@
 //! What honest clients want of each other: to be introduced, and data relayed.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -13,7 +13,6 @@ use molia_router::ids::{PeerId, WgKey};
 use molia_router::limits::PLAINTEXT_BASE;
 use molia_router::signing::consent;
 use molia_router::time::Now;
-use molia_router::tunnel::plain;
 use molia_router::wire::body::{
     Addrs, Overflow, RelayAllocReq, RelayAllocResp, RelayClose, RendezvousAck, RendezvousReq,
     RendezvousResp, RendezvousStatus, Writer,
@@ -23,42 +22,14 @@ use molia_router::wire::{self, Header, Kind, frame, multiaddr};
 
 use super::{Ask, Honest, RouterFacts};
 use crate::dice::Dice;
+use crate::keys::Side;
 use crate::plain::PlainInitiator;
-use crate::tally::NOTICES;
 
 /// What a consent is good for, in seconds.
 const CONSENT_S: u64 = 20 * 60;
 /// Behind the header of data that the end of the world is judged by.
 const LAST: [u8; 4] = *b"LAST";
 const LEAST: usize = HEADER_BYTES + 32;
-
-/// The keys of a session, beside the client library that has them.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    pub(crate) peer: plain::Peer,
-    /// Frames that the library would refuse.
-    notices: VecDeque<Vec<u8>>,
-}
-
-pub(crate) type Side = Rc<RefCell<Keys>>;
-
-/// Both, of a new session.
-pub(crate) fn side(peer: plain::Peer) -> Side {
-    Rc::new(RefCell::new(Keys { peer, notices: VecDeque::new() }))
-}
-
-impl Keys {
-    /// Whether a plaintext is a notice, which is kept.
-    pub(crate) fn keeps(&mut self, plaintext: &[u8]) -> bool {
-        let Ok(frame) = wire::open(plaintext) else { return false };
-        let (_, header, _) = wire::split(frame);
-        let is = NOTICES.iter().any(|kind| kind.id() == header.kind);
-        if is {
-            self.notices.push_back(plaintext.to_vec());
-        }
-        is
-    }
-}
 
 /// A new connection: the `life`-th of the client.
 pub(super) fn connection(
