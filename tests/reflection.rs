@@ -280,6 +280,7 @@ fn nobody_but_the_other_router_names_a_target() {
     unknown = unknown.introduced(&mut bench, &stranger);
     assert_eq!(unknown.refused(&mut bench, asked), Code::Unauthorized);
 
+    assert_eq!(bench.router.table().len(), 1, "nobody serves where the other router asks from");
     known.path.local.socket = 1;
     let (told, probes) = known.ask(&mut bench, asked);
     assert!(told.is_ok());

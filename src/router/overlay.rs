@@ -48,6 +48,10 @@ impl<T: Tunnel> Router<T> {
         let (at, key) = (tenant.path().peer, *tenant.key());
         let peer = self.peers.at(session);
         let Some(bound) = peer.identity else { return };
+        if self.config.other_router == Some(bound.peer_id) {
+            // It is seen at the port that it asks from, where it serves nobody.
+            return;
+        }
         (peer.listed_at, peer.seen_at) = (Some(at), now.at);
         let home = HomeRef { shard: self.shard, session };
         let entry = entry(now, home, at, bound.peer_id, &key);

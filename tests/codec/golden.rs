@@ -298,7 +298,7 @@ fn reflect() {
     assert_eq!(ReflectReq::read(&body), Ok(request));
 
     let hex = format!(
-        "4d00 0041  01 10 00 00  00000003 00000000  08 05  22 09 04 c0000201 9102 1e40  2a 20 {}  30 ac02",
+        "4d00 0042  01 10 00 00  00000003 00000000  08 05  22 09 04 c0000201 9102 1e40  2a 20 {}  30 ac02",
         "88".repeat(32)
     );
     let target = multiaddr::encode("192.0.2.1:7744".parse().unwrap());
