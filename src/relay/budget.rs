@@ -106,6 +106,12 @@ impl Budgets {
         (after, self.router.ready(after))
     }
 
+    /// Pays the router's alone: `after` is what [`Self::router`] said.
+    #[inline]
+    pub(super) const fn pay_router(&mut self, after: u64) {
+        self.at = after;
+    }
+
     /// Pays all four at once.
     #[inline]
     pub(super) fn pay(

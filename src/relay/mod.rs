@@ -30,6 +30,7 @@ mod route;
 mod schedule;
 mod scramble;
 mod stats;
+pub mod stock;
 #[cfg(test)]
 mod tests;
 mod waiting;

@@ -1,0 +1,176 @@
+//! A leg: who is bound to it, and who would like to be.
+
+use arrayvec::ArrayVec;
+
+use super::{STALE, STRANGERS};
+use crate::admission::cookie;
+use crate::bucket::TokenBucket;
+use crate::ids::WgKey;
+use crate::net::Path;
+use crate::time::Moment;
+
+/// Candidates of a leg; the oldest goes.
+const CANDIDATES: usize = 4;
+/// The last two MACs of a handshake message, 16 bytes each.
+const MACS_BYTES: usize = 32;
+
+/// An initiation that went to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Its sender index.
+    pub(super) index: u32,
+    /// The one address that it went to.
+    pub(super) to: std::net::SocketAddr,
+}
+
+/// The address that a leg is bound to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) path: Path,
+    /// When something came from there last.
+    pub(super) heard: Moment,
+    /// Its last initiations.
+    pub(super) asked: [Option<Asked>; 2],
+}
+
+/// An address that a leg may be bound to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) path: Path,
+    /// Bytes that came from there and were not spent.
+    pub(super) credit: u32,
+    pub(super) asked: Option<Asked>,
+    /// The sender index of the answer that was sent there.
+    pub(super) answered: Option<u32>,
+}
+
+/// Where something for a leg goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiver {
+    Bound,
+    Candidate(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) side: super::Side,
+    /// Key of mac1 of what is sent to this leg's peer.
+    mac1_key: [u8; 32],
+    pub(super) socket: u16,
+    /// Place of who pays for what it sends.
+    pub(super) owner: u32,
+    pub(super) bound: Option<Bound>,
+    pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
+    strangers: TokenBucket,
+}
+
+impl Leg {
+    pub(super) fn new(side: super::Side, socket: u16, owner: u32, now: Moment) -> Self {
+        Self {
+            mac1_key: cookie::mac1_key(&side.key.0),
+            side,
+            socket,
+            owner,
+            bound: None,
+            candidates: ArrayVec::new(),
+            strangers: TokenBucket::full(&STRANGERS, now),
+        }
+    }
+
+    /// Another key is another tunnel: nobody is bound to it yet.
+    pub(super) fn rekey(&mut self, key: WgKey) {
+        self.side.key = key;
+        self.mac1_key = cookie::mac1_key(&key.0);
+        self.bound = None;
+        self.candidates.clear();
+    }
+
+    /// Whether a handshake message is meant for this leg's peer, as far as mac1 tells.
+    pub(super) fn is_meant(&self, message: &[u8]) -> bool {
+        let Some(at) = message.len().checked_sub(MACS_BYTES) else { return false };
+        let mac1 = cookie::mac(&self.mac1_key, &message[..at]);
+        cookie::same(&mac1, &message[at..at + mac1.len()])
+    }
+
+    #[inline]
+    pub(super) fn is_bound_to(&self, path: &Path) -> bool {
+        self.bound.is_some_and(|bound| bound.path.peer == path.peer)
+    }
+
+    /// Whether the bound address was heard of lately.
+    pub(super) fn is_alive(&self, now: Moment) -> bool {
+        self.bound.is_some_and(|bound| now.since(bound.heard) < STALE)
+    }
+
+    pub(super) fn candidate(&self, path: &Path) -> Option<usize> {
+        self.candidates.iter().position(|it| it.path.peer == path.peer)
+    }
+
+    /// Takes an initiation from elsewhere than the bound address; its candidate, if it is not
+    /// one too many.
+    pub(super) fn hear_stranger(&mut self, now: Moment, path: &Path, bytes: u32) -> Option<usize> {
+        if !self.strangers.take(now, &STRANGERS, 1) {
+            return None;
+        }
+        let before = self.candidate(path).map(|at| self.candidates.remove(at));
+        if self.candidates.is_full() {
+            self.candidates.remove(0);
+        }
+        let credit = before.map_or(0, |it| it.credit).saturating_add(bytes);
+        self.candidates.push(Candidate { path: *path, credit, asked: None, answered: None });
+        Some(self.candidates.len() - 1)
+    }
+
+    /// Who gets an initiation of the other side: the bound address, or in place of a silent one the last
+    /// candidate that may have so much.
+    pub(super) fn receiver(&self, now: Moment, bytes: u32) -> Option<Receiver> {
+        if !self.is_alive(now)
+            && let Some(at) = self.candidates.iter().rposition(|it| it.credit >= bytes)
+        {
+            return Some(Receiver::Candidate(at));
+        }
+        self.bound.map(|_| Receiver::Bound)
+    }
+
+    /// Who sent the initiation that somebody at `from` answers.
+    pub(super) fn who_asked(&self, index: u32, from: &Path) -> Option<Receiver> {
+        let is_it = |asked: &Option<Asked>| *asked == Some(Asked { index, to: from.peer });
+        if self.bound.is_some_and(|bound| bound.asked.iter().any(is_it)) {
+            return Some(Receiver::Bound);
+        }
+        self.candidates.iter().rposition(|it| is_it(&it.asked)).map(Receiver::Candidate)
+    }
+
+    /// The path of a receiver, by this leg's socket.
+    pub(super) fn path(&self, receiver: Receiver) -> Option<Path> {
+        match receiver {
+            Receiver::Bound => self.bound.map(|bound| bound.path),
+            Receiver::Candidate(at) => self.candidates.get(at).map(|it| it.path),
+        }
+    }
+
+    /// Whether so much may go to a receiver.
+    pub(super) fn affords(&self, receiver: Receiver, bytes: u32) -> bool {
+        match receiver {
+            Receiver::Bound => true,
+            Receiver::Candidate(at) => self.candidates.get(at).is_some_and(|it| it.credit >= bytes),
+        }
+    }
+
+    pub(super) fn spend(&mut self, receiver: Receiver, bytes: u32) {
+        if let Receiver::Candidate(at) = receiver
+            && let Some(candidate) = self.candidates.get_mut(at)
+        {
+            candidate.credit = candidate.credit.saturating_sub(bytes);
+        }
+    }
+
+    /// The leg's peer is there from now on.
+    pub(super) fn bind(&mut self, now: Moment, path: Path) {
+        let mut asked = [None; 2];
+        if let Some(at) = self.candidate(&path) {
+            asked[0] = self.candidates.remove(at).asked;
+        }
+        self.bound = Some(Bound { path, heard: now, asked });
+    }
+}

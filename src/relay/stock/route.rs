@@ -1,0 +1,253 @@
+//! The packet path.
+
+use std::net::SocketAddr;
+
+use super::leg::{Asked, Leg, Receiver};
+use super::{FIRST_SOCKET, Stock, meter};
+use crate::drops::Drop;
+use crate::net::{Path, Prefix};
+use crate::relay::Relay;
+use crate::time::Moment;
+use crate::wire::channel;
+
+/// Types of WireGuard messages.
+const INITIATION: u8 = 1;
+const RESPONSE: u8 = 2;
+const COOKIE: u8 = 3;
+
+impl Relay {
+    /// Pays for bytes that are not of a channel out of what the router gives to relaying, if
+    /// nothing waits for that.
+    #[inline]
+    pub fn pay_router(&mut self, now: Moment, bytes: usize) -> bool {
+        let (after, ready) = self.budgets.router(now, bytes as u64);
+        let pays = !self.waiting.in_turn() && ready <= now;
+        if pays {
+            self.budgets.pay_router(after);
+        }
+        pays
+    }
+}
+
+impl Stock {
+    /// Where `segments` datagrams that came together to one port go: one message, `first`, or a run
+    /// of data that begins with it; `bytes` are all of theirs. `permitted` says where anything may be
+    /// sent at all, and `pay` takes from the router's budget.
+    ///
+    /// # Errors
+    /// Why they are to be dropped.
+    pub fn route(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        (first, bytes, segments): (&[u8], usize, usize),
+        permitted: impl FnOnce(&SocketAddr) -> bool,
+        pay: impl FnOnce(usize) -> bool,
+    ) -> Result<Path, Drop> {
+        channel::inner(first)?;
+        let at = path.local.socket.checked_sub(FIRST_SOCKET).map(usize::from);
+        let at = at.and_then(|at| self.by_socket.get(at).copied().flatten());
+        let (slot, side) = at.ok_or(Drop::RelayChannel)?;
+        let side = usize::from(side);
+        let sized = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let to = match first[0] {
+            INITIATION => self.initiation(now, slot, side, path, first, permitted)?,
+            RESPONSE => self.answer(now, slot, side, path, first)?,
+            COOKIE => self.cookie(slot, side, path, first)?,
+            _ => self.data(now, slot, side, path, first)?,
+        };
+        if !self.charge(now, slot, side, path, bytes, pay) {
+            return Err(Drop::RelayBudget);
+        }
+        let lifetime = self.lifetime();
+        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let [leg, other] = both(&mut pair.legs, side);
+        let to_path = other.path(to).ok_or(Drop::RelayChannel)?;
+        other.spend(to, sized);
+        if first[0] == RESPONSE
+            && let Receiver::Candidate(at) = to
+            && let Some(candidate) = other.candidates.get_mut(at)
+        {
+            candidate.answered = Some(word(first, 4));
+        }
+        if first[0] == INITIATION {
+            asked(leg, path, Asked { index: word(first, 4), to: to_path.peer });
+        }
+        if let Some(bound) = leg.bound.as_mut().filter(|bound| bound.path.peer == path.peer) {
+            (bound.heard, bound.path.local) = (now, path.local);
+            pair.expires = now + lifetime;
+        }
+        self.stats.forwarded_datagrams += segments as u64;
+        self.stats.forwarded_bytes += bytes as u64;
+        Ok(to_path)
+    }
+
+    fn initiation(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        side: usize,
+        path: &Path,
+        message: &[u8],
+        permitted: impl FnOnce(&SocketAddr) -> bool,
+    ) -> Result<Receiver, Drop> {
+        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let [leg, other] = both(&mut pair.legs, side);
+        if !other.is_meant(message) {
+            return Err(Drop::BadMac1);
+        }
+        if !leg.is_bound_to(path) {
+            if !permitted(&path.peer) {
+                return Err(Drop::RelayTarget);
+            }
+            leg.hear_stranger(now, path, bytes).ok_or(Drop::RelayBudget)?;
+        }
+        other.receiver(now, bytes).ok_or(Drop::RelayUnbound)
+    }
+
+    fn answer(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        side: usize,
+        path: &Path,
+        message: &[u8],
+    ) -> Result<Receiver, Drop> {
+        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let [leg, other] = both(&mut pair.legs, side);
+        if !other.is_meant(message) {
+            return Err(Drop::BadMac1);
+        }
+        let to = other.who_asked(word(message, 8), path).ok_or(Drop::RelaySource)?;
+        if !other.affords(to, bytes) {
+            return Err(Drop::Unproven);
+        }
+        if leg.is_bound_to(path) {
+            return Ok(to);
+        }
+        // It alone got the initiation, in place of an address that is silent, and still is.
+        if leg.is_alive(now) || leg.candidate(path).is_none() {
+            return Err(Drop::RelaySource);
+        }
+        leg.bind(now, *path);
+        self.moved(slot);
+        Ok(to)
+    }
+
+    fn cookie(
+        &mut self,
+        slot: u32,
+        side: usize,
+        path: &Path,
+        message: &[u8],
+    ) -> Result<Receiver, Drop> {
+        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let [leg, other] = both(&mut pair.legs, side);
+        match other.who_asked(word(message, 4), path) {
+            Some(to) if other.affords(to, bytes) => Ok(to),
+            Some(_) => Err(Drop::Unproven),
+            // It may be about an answer.
+            None if leg.is_bound_to(path) && other.bound.is_some() => Ok(Receiver::Bound),
+            None => Err(Drop::RelaySource),
+        }
+    }
+
+    #[inline]
+    fn data(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        side: usize,
+        path: &Path,
+        message: &[u8],
+    ) -> Result<Receiver, Drop> {
+        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let [leg, other] = both(&mut pair.legs, side);
+        let mut moves = false;
+        if !leg.is_bound_to(path) {
+            // The answer went there and nowhere else, and here it comes back.
+            let index = word(message, 4);
+            let at = leg.candidate(path).ok_or(Drop::RelaySource)?;
+            if leg.candidates[at].answered != Some(index) {
+                return Err(Drop::RelaySource);
+            }
+            leg.bind(now, *path);
+            moves = true;
+        }
+        let there = other.bound.map(|_| Receiver::Bound).ok_or(Drop::RelayUnbound);
+        if moves {
+            self.moved(slot);
+        }
+        there
+    }
+
+    /// Charges what a leg sends to its peer, its network and the router: all of them or none.
+    #[inline]
+    fn charge(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        side: usize,
+        path: &Path,
+        bytes: usize,
+        pay: impl FnOnce(usize) -> bool,
+    ) -> bool {
+        let Some(pair) = self.pairs.get(slot as usize).and_then(Option::as_ref) else {
+            return false;
+        };
+        let leg = &pair.legs[side];
+        let peer = meter(&self.config.peer, leg.side.factor);
+        let Some(owner) = self.owners.get_mut(leg.owner as usize) else { return false };
+        let after = peer.after(now, owner.at, bytes as u64);
+        if peer.ready(after) > now {
+            return false;
+        }
+        let prefix = Prefix::of(path.peer.ip());
+        let room = self.networks.as_mut().is_none_or(|networks| {
+            let cost = (bytes as u64).min(networks.rate().burst());
+            networks.take(now, &prefix, cost)
+        });
+        if !room || !pay(bytes) {
+            return false;
+        }
+        owner.at = after;
+        true
+    }
+
+    /// A leg is bound to another address.
+    #[cold]
+    fn moved(&mut self, slot: u32) {
+        self.stats.bound += 1;
+        self.change(slot);
+    }
+}
+
+/// Remembers an initiation with who sent it.
+fn asked(leg: &mut Leg, path: &Path, asked: Asked) {
+    match &mut leg.bound {
+        Some(bound) if bound.path.peer == path.peer => {
+            bound.asked = [Some(asked), bound.asked[0]];
+        }
+        Some(_) | None => {
+            if let Some(at) = leg.candidate(path) {
+                leg.candidates[at].asked = Some(asked);
+            }
+        }
+    }
+}
+
+#[inline]
+fn both(legs: &mut [Leg; 2], side: usize) -> [&mut Leg; 2] {
+    let [a, b] = legs;
+    if side == 0 { [a, b] } else { [b, a] }
+}
+
+/// The index that a message has at `at`; its shape was checked.
+#[inline]
+fn word(message: &[u8], at: usize) -> u32 {
+    let bytes = message.get(at..at + 4).and_then(|it| it.try_into().ok());
+    bytes.map_or(0, u32::from_le_bytes)
+}
