@@ -206,6 +206,7 @@ impl Config {
             records: overlay::records(&self.values),
             role: relay::role(&self.values),
             relay: relay::config(&self.values, self.placement.count),
+            stock: relay::stock(&self.values),
             reflect: self.values.flag(Name::ReflectEnabled),
             stun: self.values.flag(Name::ReflectStun),
             other_router: self.other_router().map(|link| link.peer),

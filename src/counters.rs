@@ -238,6 +238,14 @@ impl Counters {
         self.add(Id::StunAnswered, 0, 1);
     }
 
+    /// Publishes what goes through ports of unmodified WireGuard peers.
+    pub fn stock(&self, stats: &relay::stock::Stats) {
+        self.set(Id::StockPairs, 0, stats.pairs as u64);
+        self.set(Id::StockRelayed, 0, stats.forwarded_datagrams);
+        self.set(Id::StockRelayedBytes, 0, stats.forwarded_bytes);
+        self.set(Id::StockBound, 0, stats.bound);
+    }
+
     /// Publishes a class's queue. Costs two loads when nothing happened there since.
     #[inline]
     pub fn queue(&self, class: Class, stats: &QueueStats) {

@@ -1,7 +1,7 @@
 //! Names of things in the store, each its own type so that they cannot be mixed up.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::layout::{Field, Malformed, NoRoom, Reader, Writer};
 
@@ -103,5 +103,37 @@ impl Field<'_> for Network {
         family.write(to)?;
         self.prefix_bits.write(to)?;
         to.put(&address)
+    }
+}
+
+/// Family (4 or 6; 0 for none, and then zeros), 16 bytes of address, of which IPv4 uses the first
+/// four, and the port, which is not 0. Interface scope and flow label are not kept.
+impl Field<'_> for Option<SocketAddr> {
+    const BYTES_MAX: usize = 1 + 16 + 2;
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (family, address, port) = (u8::read(from)?, from.take::<16>()?, u16::read(from)?);
+        let ip = match (family, address) {
+            (0, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) if port == 0 => return Ok(None),
+            (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => IpAddr::from([a, b, c, d]),
+            (6, address) => IpAddr::from(address),
+            _ => return Err(Malformed::BadValue),
+        };
+        if port == 0 { Err(Malformed::BadValue) } else { Ok(Some(SocketAddr::new(ip, port))) }
+    }
+
+    fn write(&self, to: &mut Writer<'_>) -> Result<(), NoRoom> {
+        let (family, address, port): (u8, [u8; 16], u16) = match self {
+            None => (0, [0; 16], 0),
+            Some(SocketAddr::V4(v4)) => {
+                let mut address = [0; 16];
+                address[..4].copy_from_slice(&v4.ip().octets());
+                (4, address, v4.port())
+            }
+            Some(SocketAddr::V6(v6)) => (6, v6.ip().octets(), v6.port()),
+        };
+        family.write(to)?;
+        to.put(&address)?;
+        port.write(to)
     }
 }

@@ -1,7 +1,9 @@
 //! What records are about: the type byte of a frame, and what may be said of a record by it alone.
 
 use crate::layout::Field;
-use crate::record::{Ban, Binding, PathFacts, Peer, Provider, Score, Seal, Tombstone, Value};
+use crate::record::{
+    Allocation, Ban, Binding, PathFacts, Peer, Provider, Score, Seal, Tombstone, Value,
+};
 
 /// What the store does with a record when it cannot keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,11 +36,13 @@ pub enum Kind {
     PathFacts = 8,
     /// [`Seal`]: the end of a snapshot, and no change to anything.
     Seal = 9,
+    /// [`Allocation`]
+    Allocation = 10,
 }
 
 impl Kind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Binding,
         Self::Peer,
         Self::Score,
@@ -48,6 +52,7 @@ impl Kind {
         Self::Ban,
         Self::PathFacts,
         Self::Seal,
+        Self::Allocation,
     ];
 
     /// Value of the `kind` label.
@@ -62,6 +67,7 @@ impl Kind {
             Self::Ban => "ban",
             Self::PathFacts => "path_facts",
             Self::Seal => "seal",
+            Self::Allocation => "allocation",
         }
     }
 
@@ -74,7 +80,8 @@ impl Kind {
             | Self::Provider
             | Self::Tombstone
             | Self::Ban
-            | Self::Seal => Class::Critical,
+            | Self::Seal
+            | Self::Allocation => Class::Critical,
             Self::Score | Self::PathFacts => Class::Soft,
         }
     }
@@ -91,6 +98,7 @@ impl Kind {
             Self::Ban => Ban::BYTES_MAX,
             Self::PathFacts => PathFacts::BYTES_MAX,
             Self::Seal => Seal::BYTES_MAX,
+            Self::Allocation => Allocation::BYTES_MAX,
         }
     }
 }

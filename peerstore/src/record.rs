@@ -9,6 +9,7 @@
 //! Session keys, cookies and admission secrets have no kind: they are not kept. Whether a record is
 //! true (signatures, sequences, times) is for those who make and apply it.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use crate::ids::{Key, Network, PeerId, SigningKey, WgKey};
@@ -57,6 +58,8 @@ pub enum Record<'a> {
     PathFacts(PathFacts),
     /// The end of a snapshot. Nobody who applies records ever sees one.
     Seal(Seal),
+    /// Two peers have ports of the router.
+    Allocation(Allocation),
 }
 
 /// Which shards a record belongs to.
@@ -66,6 +69,8 @@ pub enum Home {
     Peer(WgKey),
     /// The owner of this key of the overlay.
     Key(Key),
+    /// The shard of what is between two peers.
+    Pair(PeerId, PeerId),
     /// All of them.
     EveryShard,
 }
@@ -83,6 +88,7 @@ impl<'a> Record<'a> {
             Self::Ban(_) => Kind::Ban,
             Self::PathFacts(_) => Kind::PathFacts,
             Self::Seal(_) => Kind::Seal,
+            Self::Allocation(_) => Kind::Allocation,
         }
     }
 
@@ -102,10 +108,12 @@ impl<'a> Record<'a> {
             Self::PathFacts(facts) => Home::Peer(facts.host.wireguard),
             Self::Value(value) => Home::Key(value.key),
             Self::Provider(provider) => Home::Key(provider.key),
+            Self::Allocation(it) => Home::Pair(it.legs[0].host.peer_id, it.legs[1].host.peer_id),
             Self::Ban(_) | Self::Seal(_) => Home::EveryShard,
             Self::Tombstone(tombstone) => match tombstone.subject {
                 Subject::Host(host) => Home::Key(Key(host.peer_id.0)),
                 Subject::Value { key, .. } | Subject::Provider { key, .. } => Home::Key(key),
+                Subject::Allocation(one, other) => Home::Pair(one, other),
                 Subject::Ban(_) => Home::EveryShard,
             },
         }
@@ -123,6 +131,7 @@ impl<'a> Record<'a> {
             Self::Ban(ban) => ban.len(),
             Self::PathFacts(facts) => facts.len(),
             Self::Seal(seal) => seal.len(),
+            Self::Allocation(allocation) => allocation.len(),
         }
     }
 
@@ -150,6 +159,7 @@ impl<'a> Record<'a> {
             Kind::Ban => Self::Ban(Field::read(&mut from)?),
             Kind::PathFacts => Self::PathFacts(Field::read(&mut from)?),
             Kind::Seal => Self::Seal(Field::read(&mut from)?),
+            Kind::Allocation => Self::Allocation(Field::read(&mut from)?),
         };
         from.finish().map(|()| record)
     }
@@ -166,6 +176,7 @@ impl<'a> Record<'a> {
             Self::Ban(ban) => ban.write(to),
             Self::PathFacts(facts) => facts.write(to),
             Self::Seal(seal) => seal.write(to),
+            Self::Allocation(allocation) => allocation.write(to),
         }
     }
 }
@@ -280,6 +291,26 @@ layout! {
         pub mapping_lifetime_s: Option<NonZeroU16>,
     }
 
+    /// Ports of the router that two unmodified WireGuard peers use as their endpoints.
+    pub struct Allocation {
+        /// It ends then, if nothing comes.
+        pub expires_unix_s: u64,
+        /// Both peers'.
+        pub legs: [AllocatedLeg; 2],
+    }
+
+    /// The port that one of them uses.
+    pub struct AllocatedLeg {
+        /// Who it is, and the key of its tunnel.
+        pub host: Host,
+        /// What its rate is multiplied by.
+        pub factor: u8,
+        /// The router's port.
+        pub port: u16,
+        /// Where the peer was last; `None` if that is not known.
+        pub bound: Option<SocketAddr>,
+    }
+
     /// The last frame of a snapshot: without it, something is missing.
     pub struct Seal {
         /// How many records are before it.
@@ -312,6 +343,8 @@ pub enum Subject {
     },
     /// A ban: who was banned is served again.
     Ban(Target),
+    /// The ports of two peers.
+    Allocation(PeerId, PeerId),
 }
 
 /// Whom a [`Ban`] hits.
@@ -356,6 +389,19 @@ impl Field<'_> for Option<NatBehaviour> {
     }
 }
 
+/// One after the other.
+impl Field<'_> for [AllocatedLeg; 2] {
+    const BYTES_MAX: usize = 2 * AllocatedLeg::BYTES_MAX;
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok([Field::read(from)?, Field::read(from)?])
+    }
+
+    fn write(&self, to: &mut Writer<'_>) -> Result<(), NoRoom> {
+        self.iter().try_for_each(|leg| leg.write(to))
+    }
+}
+
 /// One byte that says which, then its fields.
 impl Field<'_> for Subject {
     const BYTES_MAX: usize = 1 + 32 + 32 + 8;
@@ -366,6 +412,7 @@ impl Field<'_> for Subject {
             Self::Value { key, sequence } => key.len() + sequence.len(),
             Self::Provider { key, peer_id, sequence } => key.len() + peer_id.len() + sequence.len(),
             Self::Ban(target) => target.len(),
+            Self::Allocation(one, other) => one.len() + other.len(),
         }
     }
 
@@ -379,6 +426,7 @@ impl Field<'_> for Subject {
                 sequence: Field::read(from)?,
             }),
             4 => Ok(Self::Ban(Field::read(from)?)),
+            5 => Ok(Self::Allocation(Field::read(from)?, Field::read(from)?)),
             _ => Err(Malformed::BadValue),
         }
     }
@@ -403,6 +451,11 @@ impl Field<'_> for Subject {
             Self::Ban(target) => {
                 4_u8.write(to)?;
                 target.write(to)
+            }
+            Self::Allocation(one, other) => {
+                5_u8.write(to)?;
+                one.write(to)?;
+                other.write(to)
             }
         }
     }

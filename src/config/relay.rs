@@ -2,6 +2,7 @@
 
 use tuning::{Name, Values};
 
+use crate::relay::stock::Ports;
 use crate::relay::{Budget, Config};
 use crate::router::Role;
 
@@ -26,6 +27,15 @@ pub(super) fn config(values: &Values, shards: u16) -> Config {
     }
 }
 
+/// The ports for unmodified WireGuard peers; none unless it relays.
+pub(super) fn stock(values: &Values) -> Ports {
+    if role(values) != Role::Relay {
+        return Ports::NONE;
+    }
+    let first = super::settings::narrow(values, Name::RelayStockFirst);
+    Ports::new(first, super::settings::narrow(values, Name::RelayStockPorts))
+}
+
 /// The router's role, without relaying if nothing of the line is given to it.
 pub(super) fn role(values: &Values) -> Role {
     match super::overlay::role(values) {
@@ -42,6 +52,7 @@ mod tests {
     fn the_defaults_are_the_modules_own() {
         assert_eq!(config(&Values::default(), 1), Config::default());
         assert_eq!(role(&Values::default()), Role::Relay);
+        assert_eq!(stock(&Values::default()).count(), 0);
     }
 
     #[test]

@@ -225,6 +225,10 @@ metrics! {
     // Reflection.
     FilterProbes = "molia_filter_probes_total" COUNTER, [Probed], "Filter probes sent: from the main port after the time that a peer asked for, from the alternate port, and for peers of the other router.";
     StunAnswered = "molia_stun_answered_total" COUNTER, [], "STUN Binding requests answered, with an error or the address they came from.";
+    StockPairs = "molia_relay_stock_pairs" GAUGE, [], "Pairs of unmodified WireGuard peers that have ports of the shard.";
+    StockRelayed = "molia_relay_stock_packets_total" COUNTER, [], "Datagrams sent on from one of their ports by the other.";
+    StockRelayedBytes = "molia_relay_stock_bytes_total" COUNTER, [], "Bytes of them.";
+    StockBound = "molia_relay_stock_bound_total" COUNTER, [], "Times that a port was bound to another address.";
     // Store.
     StoreOpen = "molia_store_open" GAUGE, [], "1 if there is a store; without one records are in memory alone.";
     StoreFailing = "molia_store_failing" GAUGE, [StoreFault], "1 while the store cannot be written, and why; what it cannot keep is refused as busy.";

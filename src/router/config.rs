@@ -9,7 +9,7 @@ use crate::limits;
 use crate::overlay::reassembly;
 use crate::overlay::records as kept;
 use crate::overlay::table;
-use crate::relay;
+use crate::relay::{self, stock};
 use crate::tunnel;
 
 use super::{Keeping, Role};
@@ -46,6 +46,8 @@ pub struct Config {
     pub port: u16,
     /// Channels between pairs of peers; of a router of several shards what belongs to each.
     pub relay: relay::Config,
+    /// Ports for unmodified WireGuard peers (`relay/stock_*`), which shards share; none without them.
+    pub stock: stock::Ports,
     /// Whether peers may be told of private, loopback and benchmark addresses, and have data
     /// relayed to them (`relay/allow_private`); for laboratories.
     pub allow_private: bool,
@@ -98,6 +100,7 @@ impl Default for Config {
             own: Arc::from([]),
             port: 0,
             relay: relay::Config::default(),
+            stock: stock::Ports::NONE,
             allow_private: false,
         }
     }
@@ -108,6 +111,12 @@ impl Config {
     pub(super) fn relay_of_shard(&self) -> relay::Config {
         let tunnel::Config { shard, partition, .. } = self.tunnel;
         relay::Config { shard, shard_bits: partition.shard_bits(), ..self.relay }
+    }
+
+    /// The ports of that shard.
+    pub(super) fn ports_of_shard(&self) -> stock::Ports {
+        let tunnel::Config { shard, partition, .. } = self.tunnel;
+        self.stock.of_shard(shard, partition.shards())
     }
 
     /// Slots that the queues, a turn's replies and the port's unsent batch can hold together.

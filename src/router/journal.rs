@@ -25,7 +25,7 @@ use crate::tunnel::Tunnel;
 use crate::wire::body::{self, IdentityBinding};
 
 use super::records::{Asker, Write, Written};
-use super::{Mail, Router};
+use super::{Mail, Router, relay};
 
 /// What is done to keep what peers were told is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +162,8 @@ pub enum Cursor {
     Bindings(usize),
     /// With what is known of the NAT of this number.
     Facts(usize),
+    /// With the pair of ports of this number.
+    Ports(usize),
     /// With the peers below this number.
     Peers(usize),
     /// There is nothing more.
@@ -189,15 +191,19 @@ impl<T: Tunnel> Router<T> {
         let unplaced = |last: &Waiting| last.position == u64::MAX;
         !self.journal.notes.is_empty()
             || self.table.has_gone()
+            || self.stock.has_changes()
             || self.journal.waiting.back().is_some_and(unplaced)
     }
 
     /// Hands the record of every change to `put`, oldest first. To be called after whatever else
     /// this router was asked to do; then [`changes_taken`](Self::changes_taken).
     pub fn take_changes(&mut self, now: Now, mut put: impl FnMut(&peerstore::Record<'_>)) {
-        let Self { journal, records, table, facts, .. } = self;
+        let Self { journal, records, table, facts, stock, .. } = self;
         for (id, key) in table.take_gone() {
             put(&no_peer(id, key));
+        }
+        while let Some(id) = stock.take_change() {
+            put(&relay::record(now, stock, id));
         }
         for note in journal.notes.drain(..) {
             let record = match note {
@@ -320,13 +326,14 @@ impl<T: Tunnel> Router<T> {
             goes_on
         };
         const DONE: usize = usize::MAX;
-        let (values, providers, bindings, facts, peers) = match cursor {
-            Cursor::Start => (0, 0, 0, 0, usize::MAX),
-            Cursor::Values(at) => (at, 0, 0, 0, usize::MAX),
-            Cursor::Providers(at) => (DONE, at, 0, 0, usize::MAX),
-            Cursor::Bindings(at) => (DONE, DONE, at, 0, usize::MAX),
-            Cursor::Facts(at) => (DONE, DONE, DONE, at, usize::MAX),
-            Cursor::Peers(below) => (DONE, DONE, DONE, DONE, below),
+        let (values, providers, bindings, facts, ports, peers) = match cursor {
+            Cursor::Start => (0, 0, 0, 0, 0, usize::MAX),
+            Cursor::Values(at) => (at, 0, 0, 0, 0, usize::MAX),
+            Cursor::Providers(at) => (DONE, at, 0, 0, 0, usize::MAX),
+            Cursor::Bindings(at) => (DONE, DONE, at, 0, 0, usize::MAX),
+            Cursor::Facts(at) => (DONE, DONE, DONE, at, 0, usize::MAX),
+            Cursor::Ports(at) => (DONE, DONE, DONE, DONE, at, usize::MAX),
+            Cursor::Peers(below) => (DONE, DONE, DONE, DONE, DONE, below),
             Cursor::End => return Cursor::End,
         };
         for (at, kept) in self.records.values_from(values) {
@@ -350,6 +357,11 @@ impl<T: Tunnel> Router<T> {
                 return Cursor::Facts(at);
             }
         }
+        for (at, kept) in self.stock.kept_from(ports) {
+            if !put(kept.map(|kept| relay::allocation(now, &kept))) {
+                return Cursor::Ports(at);
+            }
+        }
         for known in self.table.iter_down(now, peers) {
             if !put(known.is_verified().then(|| peer(&known)).flatten()) {
                 return Cursor::Peers(known.index + 1);
@@ -360,7 +372,7 @@ impl<T: Tunnel> Router<T> {
 }
 
 /// The second of the wall clock in which `moment` has come.
-fn unix_s(now: Now, moment: Moment) -> u64 {
+pub(super) fn unix_s(now: Now, moment: Moment) -> u64 {
     let left_ms = u64::try_from(moment.since(now.at).as_millis()).unwrap_or(u64::MAX);
     now.unix_ms.saturating_add(left_ms).div_ceil(1000)
 }

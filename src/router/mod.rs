@@ -59,6 +59,7 @@ use crate::overlay::reassembly::Reassembly;
 use crate::overlay::{Directory, Others, Publisher, Records, Sample, Table};
 use crate::partition::{Partition, ShardSet};
 use crate::relay::Relay;
+use crate::relay::stock::{self, Stock};
 use crate::rendezvous::{Attempts, FactTable};
 use crate::time::{Moment, Now};
 use crate::tunnel::{self, Event, Opened, Secrets, Session, Sessions, Tunnel};
@@ -70,6 +71,7 @@ use journal::Journal;
 use letters::Letters;
 use mail::Tray;
 use peers::Peers;
+use relay::Allocation;
 use rendezvous::Introduction;
 use send::Outbox;
 
@@ -79,6 +81,7 @@ pub use mail::Mail;
 pub use overlay::RestoredPeer;
 pub use probes::ProbedFrom;
 pub use reflect::Wanted;
+pub use relay::PortWish;
 pub use role::Role;
 
 /// Stamps that a shard remembers of each minute: a thousand writes a second.
@@ -120,6 +123,10 @@ pub struct Router<T: Tunnel> {
     restless: relay::Restless,
     /// Whether there was no room for more when last something was sent.
     blocked: bool,
+    /// Ports of pairs of peers that use unmodified WireGuard.
+    stock: Stock,
+    /// Requests that wait for theirs to be opened.
+    opening: Vec<Box<Allocation>>,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// What is known of the NATs of peers whose home this shard is.
@@ -193,6 +200,7 @@ impl<T: Tunnel> Router<T> {
         let whole = Reassembly::<SessionRef, Stamp>::bytes(&config.records.reassembly());
         let kept = kept + records + whole + Known::bytes(sessions) + Directory::bytes(sessions);
         let kept = kept + Relay::bytes(&config.relay_of_shard()) + FactTable::bytes(sessions);
+        let kept = kept + Stock::bytes(config.ports_of_shard());
         peers + kept + Egress::bytes(&config.egress)
     }
 
@@ -228,6 +236,8 @@ impl<T: Tunnel> Router<T> {
             facts: FactTable::new(sessions.capacity(), keyed()),
             restless: VecDeque::new(),
             blocked: false,
+            stock: Stock::new(config.relay_of_shard(), config.ports_of_shard(), &mut keyed),
+            opening: Vec::new(),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             probes: probes::Probes::default(),
@@ -268,6 +278,10 @@ impl<T: Tunnel> Router<T> {
         if datagram.buf.is_empty() {
             // It has no segments, and is still one datagram.
             self.outbox.counters.drop(Drop::Empty);
+            return None;
+        }
+        if datagram.path.local.socket >= stock::FIRST_SOCKET {
+            self.through_port(now, datagram, outlet);
             return None;
         }
         if self.is_run(&datagram) {
@@ -413,6 +427,7 @@ impl<T: Tunnel> Router<T> {
         counters.tunnel(self.sessions.stats());
         counters.under_load(self.sessions.under_load(now));
         counters.relay(&self.relay.stats());
+        counters.stock(&self.stock.stats());
     }
 
     /// The counters this router writes.
@@ -443,6 +458,11 @@ impl<T: Tunnel> Router<T> {
     /// Channels of pairs of peers.
     pub fn relay(&self) -> &Relay {
         &self.relay
+    }
+
+    /// Ports of pairs of peers that use unmodified WireGuard.
+    pub fn stock(&self) -> &Stock {
+        &self.stock
     }
 
     /// Who is listed elsewhere, as far as this shard knows.

@@ -38,6 +38,7 @@ impl<T: Tunnel> Router<T> {
                 },
             ),
             peerstore::Record::PathFacts(facts) => self.restore_facts(facts),
+            peerstore::Record::Allocation(it) => self.restore_allocation(now, it),
             // Nothing keeps these in memory yet.
             peerstore::Record::Score(_)
             | peerstore::Record::Ban(_)
@@ -100,6 +101,9 @@ impl<T: Tunnel> Router<T> {
                 self.records.take_back(&Key(key.0), &PeerId(peer_id.0))
             }
             Subject::Host(host) => self.table.forget(&PeerId(host.peer_id.0)),
+            Subject::Allocation(one, other) => {
+                self.forget_allocation(PeerId(one.0), PeerId(other.0))
+            }
             Subject::Value { .. } | Subject::Ban(_) => false,
         }
     }

@@ -17,7 +17,7 @@ use rustix::process::getpid;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::counters::Counters;
-use crate::ids::WgKey;
+use crate::ids::{PeerId, WgKey};
 use crate::partition::Partition;
 use crate::port::Waker;
 use crate::router::{Cursor, Router};
@@ -54,6 +54,7 @@ pub fn divide(
     let home = |home: Home| match home {
         Home::Peer(key) => Some(partition.home(&WgKey(key.0))),
         Home::Key(key) => Some(partition.owner(&key.0)),
+        Home::Pair(a, b) => Some(partition.between(&PeerId(a.0), &PeerId(b.0))),
         Home::EveryShard => None,
     };
     let there = directory.shards().map_err(StartError::StoreDirectory)?;

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::net::{Datagram, Outlet, Transmit};
-use crate::port::{AnyPort, Port, Stats};
-use crate::router::{Mail, Router};
+use crate::port::{AnyPort, Port, Socket, SocketConfig, Stats};
+use crate::router::{Mail, PortWish, Router};
 use crate::time::{Moment, Now};
 use crate::tunnel::wireguard::WireGuard;
 
@@ -104,7 +104,12 @@ impl Shard<'_> {
             self.router.poll(now, &mut ToPort { port: &mut self.port });
         }
 
-        // 5. Hand the batch to the kernel, what is for other shards to them, and what changed to
+        // 5. Open and close the ports of pairs that want that, and tell them.
+        if self.router.wants_ports() {
+            self.serve_ports(now);
+        }
+
+        // 6. Hand the batch to the kernel, what is for other shards to them, and what changed to
         //    the store's writer.
         self.port.flush();
         post(now, &mut self.router, self.mailbox, &mut self.keeper);
@@ -116,7 +121,7 @@ impl Shard<'_> {
             std::iter::from_fn(|| self.router.take_wanted()).for_each(|it| other.want(it));
         }
 
-        // 6. Account for the turn.
+        // 7. Account for the turn.
         let busy = self.load.add(now.at, self.clock.moment());
         self.router.counters().turn(now, busy);
         let &Stats { rx_packets, tx_packets, .. } = self.port.stats();
@@ -195,6 +200,25 @@ impl Shard<'_> {
             router.transmit(now, &mut outlet);
             take_changes(now, router, keeper);
         }
+    }
+
+    /// Further sockets are at the address of the main one, each at a port of its own.
+    #[cold]
+    fn serve_ports(&mut self, now: Now) {
+        let Self { port, router, .. } = self;
+        let ip = port.socket().local_addr().ip();
+        router.serve_ports(now, |wish| match wish {
+            PortWish::Open { socket, port: number } => {
+                let bound = Socket::bind(&SocketConfig::new((ip, number).into()));
+                let opened = bound.and_then(|bound| port.open_side(socket, bound));
+                if let Err(error) = &opened {
+                    tracing::warn!(port = number, %error, "a port for WireGuard cannot be opened");
+                }
+                opened.is_ok()
+            }
+            PortWish::Close { socket } => port.close_side(socket).is_some(),
+        });
+        router.transmit(now, &mut ToPort { port });
     }
 
     fn publish(&mut self, now: Now) {

@@ -133,6 +133,7 @@ impl Contents {
             | Record::Tombstone(_)
             | Record::Ban(_)
             | Record::PathFacts(_)
+            | Record::Allocation(_)
             | Record::Seal(_) => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use molia_router::ids::WgKey;
+use molia_router::ids::{PeerId, WgKey};
 use molia_router::partition::Partition;
 use molia_router::router::Router;
 use molia_router::time::Now;
@@ -91,6 +91,7 @@ impl Vault {
         let home = |home: Home| match home {
             Home::Peer(key) => Some(partition.home(&WgKey(key.0))),
             Home::Key(key) => Some(partition.owner(&key.0)),
+            Home::Pair(a, b) => Some(partition.between(&PeerId(a.0), &PeerId(b.0))),
             Home::EveryShard => None,
         };
         let dirs: Vec<(u16, SimDir)> = (0..self.shards).map(|id| (id, self.dir(id))).collect();
@@ -129,6 +130,7 @@ impl Vault {
                     | Record::Provider(_)
                     | Record::Ban(_)
                     | Record::PathFacts(_)
+                    | Record::Allocation(_)
                     | Record::Seal(_) => false,
                 };
                 if !peer {

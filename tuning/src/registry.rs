@@ -207,9 +207,9 @@ attributes! {
         "Silence after which a channel is closed.";
     RelayAllowPrivate "relay/allow_private" Kind::Flag, "0", Restart,
         "Introduce peers at private, loopback and benchmark addresses, and relay to them; for laboratories.";
-    RelayStockFirst "relay/stock_port_first" number(0, 65_535), "0", Reserved,
+    RelayStockFirst "relay/stock_port_first" number(0, 65_535), "0", Restart,
         "First UDP port for unmodified WireGuard peers, of which each gets one; 0 is none for them.";
-    RelayStockPorts "relay/stock_ports" number(2, 8192), "1000", Reserved,
+    RelayStockPorts "relay/stock_ports" number(2, 8192), "1000", Restart,
         "Ports for them, shared by all shards.";
 
     PmtuFloor "pmtu/floor" number(1200, 1472), "1200", Reserved,

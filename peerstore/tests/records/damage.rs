@@ -198,6 +198,7 @@ fn what_is_whole_and_makes_no_sense_is_told_from_damage() {
             | Record::Tombstone(_)
             | Record::Ban(_)
             | Record::PathFacts(_)
+            | Record::Allocation(_)
             | Record::Seal(_) => Malformed::Trailing,
         };
         assert_eq!(reason(&[payload, &longest].concat()), Reason::Malformed(kind, fault));
@@ -215,6 +216,7 @@ fn message_len(record: &Record<'_>) -> usize {
         | Kind::Tombstone
         | Kind::Ban
         | Kind::PathFacts
+        | Kind::Allocation
         | Kind::Seal => 0,
     }
 }

@@ -45,7 +45,16 @@ fn frames_are_what_the_format_says() {
     let v4 = [4, 24, 192, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let v6 = [6, 48, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let none = [0; 8];
-    let layouts: [(u8, &[&[u8]]); 16] = [
+    let port = |port: u16| port.to_le_bytes();
+    let [leg, other_leg] = [host.clone(), [other, wireguard].concat()];
+    let mut at_v4 = [0; 19];
+    at_v4[..5].copy_from_slice(&[4, 192, 0, 2, 7]);
+    at_v4[17..].copy_from_slice(&port(4567));
+    let mut at_v6 = [0; 19];
+    at_v6[..5].copy_from_slice(&[6, 0x20, 1, 0x0d, 0xb8]);
+    at_v6[16..].copy_from_slice(&[7, port(4567)[0], port(4567)[1]]);
+    let nowhere = [0; 19];
+    let layouts: [(u8, &[&[u8]]); 19] = [
         (1, &[&host, &[0xA4; 32], &number(2), &[255; 8], &[0xA5; 64]]),
         (2, &[&host, &number(1), &seen, &text]),
         (3, &[&host, &seen, &[0xFD, 0xFF, 0xFF, 0xFF]]),
@@ -62,6 +71,35 @@ fn frames_are_what_the_format_says() {
         (8, &[&host, &number(8), &1472_u16.to_le_bytes(), &[1, 3, 1, 2], &[30, 0]]),
         (8, &[&host, &number(8), &[0; 2], &[0, 2], &none[..2], &none[..2]]),
         (9, &[&number(11), &number(12)]),
+        (6, &[&number(5), &[5], &peer_id, &other]),
+        (
+            10,
+            &[
+                &number(13),
+                &leg,
+                &[2],
+                &port(50_001),
+                &at_v4,
+                &other_leg,
+                &[2],
+                &port(50_002),
+                &nowhere,
+            ],
+        ),
+        (
+            10,
+            &[
+                &number(13),
+                &leg,
+                &[2],
+                &port(50_001),
+                &at_v6,
+                &other_leg,
+                &[2],
+                &port(50_002),
+                &nowhere,
+            ],
+        ),
     ];
     let records = every_shape(text.len());
     assert_eq!(records.len(), layouts.len());
@@ -86,6 +124,7 @@ fn kinds_have_their_byte_class_and_name() {
         (7, "ban", Class::Critical),
         (8, "path_facts", Class::Soft),
         (9, "seal", Class::Critical),
+        (10, "allocation", Class::Critical),
     ];
     assert_eq!(kinds, wanted);
     for byte in 0..=u8::MAX {
@@ -101,7 +140,8 @@ fn records_know_where_they_belong() {
     let id = Home::Key(Key(HOST.peer_id.0));
     let homes = [peer, id, peer, key, key, id, key, key];
     let homes = homes.into_iter().chain([Home::EveryShard; 5]).chain([peer; 2]);
-    let homes = homes.chain([Home::EveryShard]);
+    let pair = Home::Pair(HOST.peer_id, PeerId([0xA3; 32]));
+    let homes = homes.chain([Home::EveryShard]).chain([pair; 3]);
     for (record, home) in every_shape(1).iter().zip(homes) {
         assert_eq!(record.home(), home, "{record:?}");
     }

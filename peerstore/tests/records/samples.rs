@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 
 use peerstore::frame::{self, END, FRAME_BYTES_MAX};
 use peerstore::record::{
-    Ban, Binding, Host, NatBehaviour, PEER_BYTES_MAX, PROVIDER_BYTES_MAX, PathFacts, Peer,
-    Provider, Score, Seal, Subject, Target, Tombstone, VALUE_BYTES_MAX, Value,
+    AllocatedLeg, Allocation, Ban, Binding, Host, NatBehaviour, PEER_BYTES_MAX, PROVIDER_BYTES_MAX,
+    PathFacts, Peer, Provider, Score, Seal, Subject, Target, Tombstone, VALUE_BYTES_MAX, Value,
 };
 use peerstore::{
     Epoch, Frames, Key, Kind, Message, Network, PeerId, Record, SigningKey, Stop, WgKey,
@@ -95,7 +95,27 @@ pub(crate) fn every_shape(len: usize) -> Vec<Record<'static>> {
             mapping_lifetime_s: None,
         }),
         Record::Seal(Seal { records: 11, bytes: 12 }),
+        tombstone(Subject::Allocation(HOST.peer_id, peer_id)),
+        Record::Allocation(Allocation {
+            expires_unix_s: 13,
+            legs: [
+                leg(HOST, 50_001, Some("192.0.2.7:4567")),
+                leg(Host { peer_id, ..HOST }, 50_002, None),
+            ],
+        }),
+        Record::Allocation(Allocation {
+            expires_unix_s: 13,
+            legs: [
+                leg(HOST, 50_001, Some("[2001:db8::7]:4567")),
+                leg(Host { peer_id, ..HOST }, 50_002, None),
+            ],
+        }),
     ]
+}
+
+fn leg(host: Host, port: u16, bound: Option<&str>) -> AllocatedLeg {
+    let bound = bound.map(|it| it.parse().expect("an address"));
+    AllocatedLeg { host, factor: 2, port, bound }
 }
 
 /// One frame.
@@ -223,10 +243,11 @@ impl Drawn {
             }),
             Kind::Tombstone => Record::Tombstone(Tombstone {
                 expires_unix_s: later,
-                subject: match self.choices[0] % 4 {
+                subject: match self.choices[0] % 5 {
                     0 => Subject::Host(host),
                     1 => Subject::Value { key, sequence },
                     2 => Subject::Provider { key, peer_id, sequence },
+                    3 => Subject::Allocation(PeerId(id), PeerId(third)),
                     _ => Subject::Ban(self.target()),
                 },
             }),
@@ -246,6 +267,13 @@ impl Drawn {
                 mapping_lifetime_s: NonZeroU16::new(self.small[2]),
             }),
             Kind::Seal => Record::Seal(Seal { records: now, bytes: later }),
+            Kind::Allocation => {
+                let bound = Some((self.ip, self.small[1].max(1)).into());
+                let first = AllocatedLeg { host, factor: 3, port: self.small[0], bound };
+                let host = Host { peer_id: PeerId(third), ..host };
+                let second = AllocatedLeg { host, bound: None, ..first };
+                Record::Allocation(Allocation { expires_unix_s: later, legs: [first, second] })
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
 use peerstore::record::{
-    Ban, Binding, Home, Host, PathFacts, Peer, Provider, Score, Subject, Target, Tombstone, Value,
+    AllocatedLeg, Allocation, Ban, Binding, Home, Host, PathFacts, Peer, Provider, Score, Subject,
+    Target, Tombstone, Value,
 };
 use peerstore::storage::sim::{Cut, Lasting, Operation, Refusal, SimDir, SimDisk};
 use peerstore::{
@@ -25,6 +26,7 @@ fn home(home: Home, shards: u16) -> Option<u16> {
     let byte = match home {
         Home::Peer(key) => key.0[31],
         Home::Key(key) => key.0[0],
+        Home::Pair(one, other) => one.0[0] ^ other.0[0],
         Home::EveryShard => return None,
     };
     Some(u16::from(byte) % shards)
@@ -58,7 +60,7 @@ fn drawn<'a>(draw: &mut Draw, text: &'a [u8]) -> Record<'a> {
     let (host, signing) = (Host { peer_id, wireguard }, SigningKey(id()));
     let (sequence, expires_unix_s) = (draw.next(), draw.next());
     let text = &text[..draw.below(text.len())];
-    match draw.below(10) {
+    match draw.below(12) {
         0 => Record::Binding(Binding {
             host,
             signing,
@@ -92,11 +94,18 @@ fn drawn<'a>(draw: &mut Draw, text: &'a [u8]) -> Record<'a> {
             port_preservation: None,
             mapping_lifetime_s: None,
         }),
+        7 => {
+            let leg = AllocatedLeg { host, factor: 1, port: 50_000, bound: None };
+            let host = Host { peer_id: PeerId([9; 32]), wireguard };
+            let other = AllocatedLeg { host, bound: Some(([1, 2, 3, 4], 5).into()), ..leg };
+            Record::Allocation(Allocation { expires_unix_s, legs: [leg, other] })
+        }
         kind => Record::Tombstone(Tombstone {
             expires_unix_s,
             subject: match kind {
-                7 => Subject::Host(host),
-                8 => Subject::Provider { key, peer_id, sequence },
+                8 => Subject::Host(host),
+                9 => Subject::Allocation(peer_id, PeerId([9; 32])),
+                10 => Subject::Provider { key, peer_id, sequence },
                 _ => Subject::Ban(Target::WireGuard(wireguard)),
             },
         }),

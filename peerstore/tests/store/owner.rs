@@ -92,6 +92,7 @@ impl Change {
             | Record::Tombstone(_)
             | Record::Ban(_)
             | Record::PathFacts(_)
+            | Record::Allocation(_)
             | Record::Seal(_) => return None,
         };
         let change = Self { key: usize::from(key.0[0]), number, len };

@@ -21,6 +21,11 @@ enum About {
     Value(Key),
     Provider(Key, PeerId),
     Ban(Target),
+    Allocation(PeerId, PeerId),
+}
+
+fn pair(one: PeerId, other: PeerId) -> About {
+    About::Allocation(one.min(other), one.max(other))
 }
 
 /// One that counts so far.
@@ -71,6 +76,10 @@ impl Live {
                 (About::Provider(it.key, it.peer_id), it.sequence, it.expires_unix_s)
             }
             Record::Ban(it) => (About::Ban(it.target), 0, it.expires_unix_s),
+            Record::Allocation(it) => {
+                let [one, other] = it.legs.map(|leg| leg.host.peer_id);
+                (pair(one, other), 0, it.expires_unix_s)
+            }
             Record::Tombstone(it) => return self.bury(record, it),
             Record::Seal(_) => return,
         };
@@ -95,6 +104,7 @@ impl Live {
                 (About::Provider(key, peer_id), sequence)
             }
             Subject::Ban(target) => (About::Ban(target), u64::MAX),
+            Subject::Allocation(one, other) => (pair(one, other), u64::MAX),
         };
         if self.entries.get(&about).is_some_and(|held| held.sequence <= sequence) {
             self.entries.remove(&about);

@@ -35,6 +35,7 @@ pub(super) fn document(record: &Record<'_>) -> Value {
             "expires_unix_s": it.expires_unix_s, "cause": it.cause, "target": target(&it.target),
         }),
         Record::PathFacts(it) => path_facts(it),
+        Record::Allocation(it) => allocation(it),
         Record::Seal(it) => json!({ "records": it.records, "bytes": it.bytes }),
     };
     document["kind"] = record.kind().label().into();
@@ -111,6 +112,10 @@ fn subject(subject: &Subject) -> Value {
             "sequence": sequence,
         } }),
         Subject::Ban(whom) => json!({ "ban": target(whom) }),
+        Subject::Allocation(one, other) => {
+            let pair = [one, other].map(|id| PeerId(id.0).to_string());
+            json!({ "allocation": pair })
+        }
     }
 }
 
@@ -122,6 +127,17 @@ fn target(target: &Target) -> Value {
             json!({ "network": format!("{}/{}", network.ip(), network.prefix_bits()) })
         }
     }
+}
+
+fn allocation(allocation: &stored::Allocation) -> Value {
+    let legs = allocation.legs.map(|leg| {
+        let mut document = host(leg.host);
+        document["port"] = leg.port.into();
+        document["bound"] = leg.bound.map(|it| it.to_string()).into();
+        document["factor"] = leg.factor.into();
+        document
+    });
+    json!({ "expires_unix_s": allocation.expires_unix_s, "legs": legs })
 }
 
 fn path_facts(facts: &stored::PathFacts) -> Value {

@@ -22,6 +22,7 @@ pub(super) fn check(record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<(), &'
         // Nobody signs these.
         Record::Score(_)
         | Record::PathFacts(_)
+        | Record::Allocation(_)
         | Record::Tombstone(_)
         | Record::Ban(_)
         | Record::Seal(_) => Ok(()),

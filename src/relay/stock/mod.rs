@@ -91,8 +91,6 @@ pub struct Granted {
     pub rate_bps: u64,
     /// Bytes that it may send at once.
     pub burst_bytes: u64,
-    /// Silence after which the pair ends.
-    pub lifetime: Duration,
 }
 
 /// What was counted, and what there is now.
@@ -197,7 +195,7 @@ impl Stock {
 
     /// How long a pair lives in silence: its users have no session here to ask again with, so
     /// it is never less than a channel's life.
-    fn lifetime(&self) -> Duration {
+    pub fn lifetime(&self) -> Duration {
         self.config.lifetime.max(self.config.idle)
     }
 }

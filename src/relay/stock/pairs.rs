@@ -12,11 +12,12 @@ impl Stock {
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn allocate(&mut self, now: Moment, sides: [Side; 2]) -> Result<PairId, Refused> {
+    pub fn allocate(&mut self, now: Moment, mut sides: [Side; 2]) -> Result<PairId, Refused> {
         let id = PairId::of(sides[0].peer, sides[1].peer);
         if sides[0].peer == sides[1].peer {
             return Err(Refused::SamePeer);
         }
+        sides.sort_unstable_by_key(|side| side.peer);
         let slot = match self.by_id.get(&id) {
             Some(slot) => *slot,
             None => self.open(now, id, &sides)?,
@@ -52,7 +53,6 @@ impl Stock {
             port: self.ports.port(leg.socket),
             rate_bps: bps.map_or(u64::MAX, |bps| bps.saturating_mul(leg.side.factor.into())),
             burst_bytes: self.config.peer.burst_bytes,
-            lifetime: self.lifetime(),
         })
     }
 
@@ -115,6 +115,12 @@ impl Stock {
         Some(id)
     }
 
+    /// Whether there is one.
+    #[inline]
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     #[inline]
     pub(super) fn pair(&mut self, slot: u32) -> Option<&mut Pair> {
         self.pairs.get_mut(slot as usize)?.as_mut()
@@ -142,7 +148,8 @@ impl Stock {
             return Err(Refused::ChannelsFull);
         }
         let most = self.config.channels_per_peer;
-        let full = |side: &Side| self.owners.iter().any(|it| it.peer == side.peer && it.legs >= most);
+        let full =
+            |side: &Side| self.owners.iter().any(|it| it.peer == side.peer && it.legs >= most);
         if sides.iter().any(full) {
             return Err(Refused::PeerFull);
         }
@@ -152,7 +159,13 @@ impl Stock {
     }
 
     /// Puts a pair into a vacant slot, with sockets that are to be opened.
-    pub(super) fn put(&mut self, now: Moment, id: PairId, sides: &[Side; 2], sockets: [u16; 2]) -> u32 {
+    pub(super) fn put(
+        &mut self,
+        now: Moment,
+        id: PairId,
+        sides: &[Side; 2],
+        sockets: [u16; 2],
+    ) -> u32 {
         let slot = self.vacant.pop().unwrap_or_default();
         let legs = [0, 1].map(|at: usize| {
             let owner = self.own(sides[at].peer);
@@ -180,9 +193,7 @@ impl Stock {
             if pair.opening >> side & 1 == 0 {
                 self.wishes.push_back(PortWish::Close { socket: leg.socket });
             } else {
-                let open = |it: &PortWish| {
-                    matches!(it, PortWish::Open { socket, .. } if *socket == leg.socket)
-                };
+                let open = |it: &PortWish| matches!(it, PortWish::Open { socket, .. } if *socket == leg.socket);
                 self.wishes.retain(|wish| !open(wish));
             }
             if let Some(owner) = self.owners.get_mut(leg.owner as usize) {

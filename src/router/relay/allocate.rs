@@ -10,9 +10,10 @@ use arrayvec::ArrayVec;
 use rand_core::RngCore;
 
 use crate::bucket::{Rate, TokenBucket};
-use crate::ids::{HomeRef, PeerId, SessionRef};
+use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits;
 use crate::net::Path;
+use crate::relay::stock::Granted;
 use crate::relay::{Allocated, Assigned, Member, Refused};
 use crate::time::Now;
 use crate::tunnel::Tunnel;
@@ -30,22 +31,35 @@ pub(super) const ASKED: Rate = Rate::new(8, 64);
 /// A request for a channel, on its way.
 #[derive(Debug)]
 pub struct Allocation {
-    desk: Desk,
+    pub(super) desk: Desk,
     /// Whom to answer, and the shard that does.
     asker: Asker,
     shard: u16,
-    requester: Member,
-    target: Member,
+    pub(super) requester: Member,
+    pub(super) target: Member,
     /// Whether the target's consent came with the request.
-    consented: bool,
+    pub(super) consented: bool,
     want_bps: u64,
+    /// If it is ports that are wanted: the keys of the requester's and the target's tunnels.
+    pub(super) keys: Option<[WgKey; 2]>,
+    /// Whether the target does not know of it yet.
+    pub(super) new: bool,
     /// On the way back.
-    outcome: Result<Assigned, Code>,
+    pub(super) outcome: Result<Grant, Code>,
+}
+
+/// What a leg is told of.
+#[derive(Clone, Copy, Debug)]
+pub enum Grant {
+    /// A channel.
+    Channel(Assigned),
+    /// A port of its own.
+    Port(Granted),
 }
 
 /// Where a letter is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Desk {
+pub(super) enum Desk {
     /// The owner of the requester's id.
     RequestersOwner,
     /// The owner of the target's.
@@ -68,7 +82,7 @@ impl<T: Tunnel> Router<T> {
         if asked.peer == bound.peer_id {
             return self.refuse(now, request, Code::Invalid, 0);
         }
-        if asked.stock_wireguard {
+        if asked.stock_wireguard && !self.stock.is_on() {
             return self.refuse(now, request, Code::Unsupported, request.header.kind.into());
         }
         if !self.may_ask_the_relay(now, session) {
@@ -101,6 +115,8 @@ impl<T: Tunnel> Router<T> {
                 target,
                 consented,
                 want_bps: asked.want_bps,
+                keys: asked.stock_wireguard.then_some([bound.binding.x25519_public; 2]),
+                new: false,
                 outcome: Err(Code::NotFound),
             }),
         );
@@ -126,6 +142,13 @@ impl<T: Tunnel> Router<T> {
             };
             if shard != self.shard {
                 return self.tray.post(shard, Mail::Allocation(letter), &[]);
+            }
+            if letter.desk == Desk::Channel && letter.keys.is_some() {
+                match self.ask_for_ports(now, letter) {
+                    Some(refused) => letter = refused,
+                    None => return,
+                }
+                continue;
             }
             letter.desk = match letter.desk {
                 Desk::RequestersOwner => {
@@ -167,10 +190,13 @@ impl<T: Tunnel> Router<T> {
     /// Says where the target is, and remembers to tell the channel's shard when it moves.
     fn join(&mut self, letter: &mut Allocation) -> Desk {
         let (session, peer) = (letter.target.home.session, letter.target.peer);
-        let bound = self.peers.at(session).identity.is_some_and(|bound| bound.peer_id == peer);
-        let Some(member) = self.member(session, peer).filter(|_| bound) else {
+        let bound = self.peers.at(session).identity.filter(|bound| bound.peer_id == peer);
+        let (Some(member), Some(bound)) = (self.member(session, peer), bound) else {
             return Desk::RequestersHome;
         };
+        if let Some([_, key]) = &mut letter.keys {
+            *key = bound.binding.x25519_public;
+        }
         if !member.reachable {
             letter.outcome = Err(Code::Unauthorized);
             return Desk::RequestersHome;
@@ -182,11 +208,14 @@ impl<T: Tunnel> Router<T> {
         Desk::Channel
     }
 
+    /// Whether one of two peers consented to what they have together.
+    pub(super) fn channel_stands(&self, one: &PeerId, other: &PeerId) -> bool {
+        self.relay.asked(one, other) || self.relay.asked(other, one)
+    }
+
     fn open_channel(&mut self, now: Now, letter: &mut Allocation) -> Desk {
         let Allocation { requester, target, want_bps, .. } = &*letter;
-        let stands = self.relay.asked(&target.peer, &requester.peer)
-            || self.relay.asked(&requester.peer, &target.peer);
-        if !letter.consented && !stands {
+        if !letter.consented && !self.channel_stands(&requester.peer, &target.peer) {
             letter.outcome = Err(Code::Unauthorized);
             return Desk::RequestersHome;
         }
@@ -195,9 +224,9 @@ impl<T: Tunnel> Router<T> {
         self.outbox.counters.allocated(allocated.map(|it| it.new));
         letter.outcome = match allocated {
             Ok(Allocated { requester: leg, target: offered, new }) => {
-                let offer = new.then_some((requester.peer, offered));
+                let offer = new.then_some((requester.peer, Grant::Channel(offered)));
                 self.tell_leg(now, target.home, Leg::Joined(Box::new(*target), offer));
-                Ok(leg)
+                Ok(Grant::Channel(leg))
             }
             Err(Refused::ChannelsFull) => Err(Code::Busy),
             Err(Refused::PeerFull) => Err(Code::BudgetExhausted),
@@ -217,9 +246,9 @@ impl<T: Tunnel> Router<T> {
         }
         let Some(request) = self.request_of(&letter.asker) else { return };
         match letter.outcome {
-            Ok(assigned) => {
-                let addrs = self.relay_addrs(&request.from.path);
-                let answer = self.leg(&addrs, target, &assigned);
+            Ok(grant) => {
+                let addrs = self.relay_addrs(&request.from.path, &grant);
+                let answer = self.leg(&addrs, target, &grant);
                 self.answer(now, &request, Kind::RelayAllocResp, |body| answer.write(body));
             }
             Err(code) => self.refuse(now, &request, code, 0),
@@ -232,22 +261,21 @@ impl<T: Tunnel> Router<T> {
         now: Now,
         session: SessionRef,
         other: PeerId,
-        assigned: &Assigned,
+        grant: &Grant,
     ) {
         let Some(to) = self.source_of(session) else { return };
-        let addrs = self.relay_addrs(&to.path);
-        let offer = self.leg(&addrs, other, assigned);
+        let addrs = self.relay_addrs(&to.path, grant);
+        let offer = self.leg(&addrs, other, grant);
         let header = Header::request(Kind::RelayOffer, self.rng.next_u32());
         let limit = self.peers.at(session).plaintext_limit();
         self.outbox.offer(now, &to, Class::Control, limit, header, |body| offer.write(body));
     }
 
-    fn leg<'a>(
-        &self,
-        addrs: &'a [Multiaddr],
-        other: PeerId,
-        assigned: &Assigned,
-    ) -> RelayAllocResp<'a> {
+    fn leg<'a>(&self, addrs: &'a [Multiaddr], other: PeerId, grant: &Grant) -> RelayAllocResp<'a> {
+        let assigned = match grant {
+            Grant::Channel(assigned) => assigned,
+            Grant::Port(granted) => return self.port_leg(addrs, other, granted),
+        };
         let config = self.relay.config();
         let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         RelayAllocResp {
@@ -265,9 +293,12 @@ impl<T: Tunnel> Router<T> {
 
     /// Where a leg sends: to the address that its session knows this router by, if that is told
     /// with what it sends.
-    fn relay_addrs(&self, path: &Path) -> ArrayVec<Multiaddr, 1> {
-        let port =
-            if path.local.socket == 0 { self.config.port } else { self.config.alternate_port };
+    fn relay_addrs(&self, path: &Path, grant: &Grant) -> ArrayVec<Multiaddr, 1> {
+        let port = match grant {
+            Grant::Port(granted) => granted.port,
+            Grant::Channel(_) if path.local.socket == 0 => self.config.port,
+            Grant::Channel(_) => self.config.alternate_port,
+        };
         let known = path.local.ip.filter(|ip| !ip.is_unspecified() && port > 0);
         known.map(|ip| multiaddr::encode((ip, port).into())).into_iter().collect()
     }

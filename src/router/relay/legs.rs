@@ -11,7 +11,7 @@ use rand_core::RngCore;
 
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::net::{Path, Prefix, target};
-use crate::relay::{Assigned, CloseReason, Closed, Event, Member, Status};
+use crate::relay::{CloseReason, Closed, Event, Member, Status};
 use crate::time::{Moment, Now};
 use crate::tunnel::{Session, Tunnel};
 use crate::wire::body::{RelayClose, RelayStatus};
@@ -19,6 +19,7 @@ use crate::wire::{Class, Code, Header, Kind};
 
 use super::super::records::{Asker, asker};
 use super::super::{Mail, Request, Router, Source};
+use super::allocate::Grant;
 
 /// Shortest time between two letters about where a session is.
 const TELL_INTERVAL: Duration = Duration::from_millis(20);
@@ -39,7 +40,9 @@ pub enum Leg {
     Closed(Asker, u32, bool),
     /// To a leg's home: where its session is believed to be, and, if it is news, that the other
     /// peer has a channel to it.
-    Joined(Box<Member>, Option<(PeerId, Assigned)>),
+    Joined(Box<Member>, Option<(PeerId, Grant)>),
+    /// To a leg's home: the other peer has a channel to it.
+    Offer(SessionRef, PeerId, Grant),
     /// To a leg's home: how it stands.
     Status(SessionRef, RelayStatus),
     /// To a leg's home: its channel is over.
@@ -55,6 +58,7 @@ impl Leg {
             | Self::Close(..)
             | Self::Closed(..)
             | Self::Joined(..)
+            | Self::Offer(..)
             | Self::Status(..)
             | Self::Ended(..) => None,
         }
@@ -127,10 +131,11 @@ impl<T: Tunnel> Router<T> {
             Leg::Joined(member, offer) => {
                 let session = member.home.session;
                 self.correct(now, from, &member);
-                if let Some((other, assigned)) = offer {
-                    self.offer_leg(now, session, other, &assigned);
+                if let Some((other, grant)) = offer {
+                    self.offer_leg(now, session, other, &grant);
                 }
             }
+            Leg::Offer(session, other, grant) => self.offer_leg(now, session, other, &grant),
             Leg::Status(session, status) => self.tell_status(now, session, &status),
             Leg::Ended(session, channel, reason) => self.tell_end(now, session, channel, reason),
         }
@@ -139,6 +144,9 @@ impl<T: Tunnel> Router<T> {
     /// What the relay has to tell by itself.
     pub(in super::super) fn poll_relay(&mut self, now: Now) {
         self.settle_restless(now);
+        while let Some(reason) = self.stock.poll(now.at) {
+            self.outbox.counters.relay_closed(reason);
+        }
         // What is told of its own accord leaves places for answers.
         while self.tray.is_light()
             && !self.crowded()

@@ -5,10 +5,11 @@
 //! its budget, or came in a run with something else, is copied, into small slots: a receive slot
 //! is never held.
 //!
-//! [`allocate`] makes channels, [`legs`] keeps them where their peers are.
+//! [`allocate`] makes channels, [`legs`] keeps them where their peers are, [`stock`] does without them.
 
 mod allocate;
 mod legs;
+mod stock;
 
 use bufpool::Buf;
 
@@ -23,8 +24,10 @@ use crate::wire::channel::{self, Channel, HEADER_BYTES};
 
 use super::{Mail, Router};
 
+pub use crate::relay::stock::PortWish;
 pub(super) use allocate::Allocation;
 pub(super) use legs::{Leg, Restless};
+pub(super) use stock::{allocation, record};
 
 /// Code point of relayed data: none, whatever its class is in here.
 const DSCP: u8 = 0;
@@ -182,7 +185,7 @@ impl<T: Tunnel> Router<T> {
             true => self.relay.poll_deadline(),
             false => self.relay.next_deadline(),
         };
-        relay.min(restless)
+        relay.min(restless).min(self.stock.next_deadline())
     }
 }
 

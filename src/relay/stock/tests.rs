@@ -1,0 +1,415 @@
+//! Two legs, messages with WireGuard's shape, and whoever would like to have what is not theirs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{FIRST_SOCKET, PairId, PortWish, Ports, Side, Stock};
+use crate::admission::cookie;
+use crate::bucket::Keyed;
+use crate::drops::Drop;
+use crate::ids::{PeerId, WgKey};
+use crate::net::{Local, Path};
+use crate::relay::{Budget, CloseReason, Config, Refused};
+use crate::time::Moment;
+
+const A: &str = "1.1.1.1:4000";
+const B: &str = "2.2.2.2:5000";
+const ELSEWHERE: &str = "7.7.7.7:7000";
+/// Sides of the pair under test.
+const OF_A: usize = 0;
+const OF_B: usize = 1;
+
+fn side(n: u8) -> Side {
+    Side { peer: PeerId([n; 32]), key: WgKey([n; 32]), factor: 1 }
+}
+
+fn config() -> Config {
+    let free = Budget { bits_per_s: None, burst_bytes: 0 };
+    Config { peer: free, prefix: free, ..Config::default() }
+}
+
+fn stock(config: Config, ports: u16) -> Stock {
+    let mut seed = 0;
+    Stock::new(config, Ports::new(50_000, ports), || {
+        seed += 1;
+        Keyed::new([seed, seed])
+    })
+}
+
+/// A pair with open ports.
+struct Bench {
+    stock: Stock,
+    now: Moment,
+    /// Bytes from and to each address.
+    books: std::collections::BTreeMap<SocketAddr, (usize, usize)>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(config())
+    }
+
+    fn with(config: Config) -> Self {
+        let mut stock = stock(config, 8);
+        let now = Moment::from_nanos(1_000_000_000);
+        assert!(stock.allocate(now, [side(1), side(2)]).is_ok());
+        open_all(&mut stock);
+        Self { stock, now, books: std::collections::BTreeMap::new() }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    /// Sends to the port of a side; where it went, which is by the other side's socket.
+    fn send(&mut self, side: usize, from: &str, message: &[u8]) -> Result<String, Drop> {
+        let socket = FIRST_SOCKET + u16::from(side == OF_B);
+        let peer: SocketAddr = from.parse().unwrap();
+        let path = Path { peer, local: Local { socket, ..Local::default() } };
+        let all = (message, message.len(), 1);
+        let to = self.stock.route(self.now, &path, all, |it| it.port() != 9, |_| true);
+        self.books.entry(peer).or_default().0 += message.len();
+        to.map(|to| {
+            assert_ne!(to.local.socket, socket);
+            self.books.entry(to.peer).or_default().1 += message.len();
+            to.peer.to_string()
+        })
+    }
+
+    fn ok(&mut self, side: usize, from: &str, message: &[u8], to: &str) {
+        assert_eq!(self.send(side, from, message), Ok(to.to_owned()));
+    }
+
+    fn sent_to(&self, address: &str) -> usize {
+        self.books.get(&address.parse().unwrap()).map_or(0, |book| book.1)
+    }
+
+    /// B asks A, who is a candidate; then A asks B.
+    fn bound() -> Self {
+        let mut bench = Self::new();
+        assert_eq!(bench.send(OF_A, A, &initiation(2, 10)), Err(Drop::RelayUnbound));
+        bench.ok(OF_B, B, &initiation(1, 20), A);
+        bench.ok(OF_A, A, &response(2, 11, 20), B);
+        bench.ok(OF_B, B, &data(11), A);
+        bench.ok(OF_A, A, &data(20), B);
+        bench
+    }
+}
+
+fn open_all(stock: &mut Stock) {
+    while let Some(wish) = stock.take_wish() {
+        stock.served(wish, true);
+    }
+}
+
+/// A handshake message for the peer with key `n`.
+fn handshake(kind: u8, len: usize, n: u8, words: [u32; 2]) -> Vec<u8> {
+    let mut message = vec![0x55; len];
+    message[..4].copy_from_slice(&[kind, 0, 0, 0]);
+    message[4..8].copy_from_slice(&words[0].to_le_bytes());
+    message[8..12].copy_from_slice(&words[1].to_le_bytes());
+    let at = len - 32;
+    let mac1 = cookie::mac(&cookie::mac1_key(&[n; 32]), &message[..at]);
+    message[at..at + 16].copy_from_slice(&mac1);
+    message
+}
+
+fn initiation(to: u8, index: u32) -> Vec<u8> {
+    handshake(1, 148, to, [index, 0])
+}
+
+fn response(to: u8, index: u32, receiver: u32) -> Vec<u8> {
+    handshake(2, 92, to, [index, receiver])
+}
+
+fn indexed(kind: u8, len: usize, receiver: u32) -> Vec<u8> {
+    let mut message = vec![0x77; len];
+    message[..4].copy_from_slice(&[kind, 0, 0, 0]);
+    message[4..8].copy_from_slice(&receiver.to_le_bytes());
+    message
+}
+
+fn data(receiver: u32) -> Vec<u8> {
+    indexed(4, 500, receiver)
+}
+
+#[test]
+fn two_unbound_peers_get_together() {
+    let bench = Bench::bound();
+    assert_eq!(bench.stock.stats().bound, 2);
+}
+
+#[test]
+fn nothing_goes_to_who_only_knows_a_public_key() {
+    let mut bench = Bench::bound();
+    for n in 0..5 {
+        bench.ok(OF_A, ELSEWHERE, &initiation(2, 90 + n), B);
+        assert_eq!(bench.send(OF_A, ELSEWHERE, &data(20)), Err(Drop::RelaySource));
+        bench.ok(OF_B, B, &data(11), A);
+        // Not even B's own initiations: A is alive.
+        bench.ok(OF_B, B, &initiation(1, 60 + n), A);
+        bench.pass(1);
+    }
+    assert_eq!(bench.sent_to(ELSEWHERE), 0);
+}
+
+#[test]
+fn a_leg_moves_by_mac1_the_answer_and_what_was_in_it() {
+    let mut bench = Bench::bound();
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &data(31)), Err(Drop::RelaySource), "no answer yet");
+    bench.ok(OF_B, B, &response(1, 31, 30), ELSEWHERE);
+    // It is not known yet that the answer arrived.
+    bench.ok(OF_B, B, &data(11), A);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &data(32)), Err(Drop::RelaySource));
+    bench.ok(OF_A, ELSEWHERE, &data(31), B);
+    bench.ok(OF_B, B, &data(11), ELSEWHERE);
+    assert_eq!(bench.send(OF_A, A, &data(31)), Err(Drop::RelaySource), "it left there");
+}
+
+#[test]
+fn answers_count_only_from_where_the_initiation_went() {
+    let mut bench = Bench::bound();
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    let others = [(OF_B, ELSEWHERE), (OF_B, "2.2.2.2:5001"), (OF_B, A)];
+    for (side, from) in others {
+        assert_eq!(bench.send(side, from, &response(1, 31, 30)), Err(Drop::RelaySource), "{from}");
+    }
+    assert_eq!(bench.send(OF_B, B, &response(1, 31, 29)), Err(Drop::RelaySource), "another index");
+    assert_eq!(bench.send(OF_B, B, &response(2, 31, 30)), Err(Drop::BadMac1));
+    assert_eq!(bench.sent_to(ELSEWHERE), 0);
+}
+
+#[test]
+fn a_stranger_cannot_answer_for_a_peer_that_is_alive() {
+    let mut bench = Bench::bound();
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    bench.ok(OF_B, B, &initiation(1, 40), A);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &response(2, 41, 40)), Err(Drop::RelaySource));
+    bench.ok(OF_A, A, &response(2, 42, 40), B);
+}
+
+#[test]
+fn both_may_move_at_once() {
+    let mut bench = Bench::bound();
+    bench.pass(31);
+    // A's goes where B was; B's finds A's new place, and its answer comes back.
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    bench.ok(OF_B, "8.8.8.8:80", &initiation(1, 50), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &response(2, 33, 50), "8.8.8.8:80");
+    bench.ok(OF_B, "8.8.8.8:80", &data(33), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &data(50), "8.8.8.8:80");
+}
+
+#[test]
+fn an_initiation_goes_to_one_address() {
+    let mut bench = Bench::new();
+    assert!(bench.send(OF_A, A, &initiation(2, 10)).is_err());
+    assert!(bench.send(OF_A, ELSEWHERE, &initiation(2, 11)).is_err());
+    bench.ok(OF_B, B, &initiation(1, 20), ELSEWHERE);
+    // Who answers for another one does not know the index, or is not believed.
+    assert_eq!(bench.send(OF_A, A, &response(2, 12, 20)), Err(Drop::RelaySource));
+    // It has got as much as it sent: the next goes to the other.
+    bench.ok(OF_B, B, &initiation(1, 21), A);
+    assert_eq!(bench.send(OF_B, B, &initiation(1, 22)), Err(Drop::RelayUnbound));
+}
+
+#[test]
+fn forbidden_addresses_are_nobodys() {
+    let mut bench = Bench::bound();
+    bench.pass(31);
+    assert_eq!(bench.send(OF_A, "3.3.3.3:9", &initiation(2, 30)), Err(Drop::RelayTarget));
+    assert_eq!(bench.send(OF_B, B, &initiation(1, 31)), Ok(A.to_owned()));
+}
+
+#[test]
+fn what_has_not_wireguards_shape_is_dropped() {
+    let mut bench = Bench::bound();
+    for message in [&[4, 0, 0, 0][..], &[0; 100], &[5; 60], &[1; 148], &indexed(2, 93, 1)] {
+        assert_eq!(bench.send(OF_A, A, message), Err(Drop::RelayShape));
+    }
+    let mut bad = initiation(2, 3);
+    bad[120] ^= 1;
+    assert_eq!(bench.send(OF_A, A, &bad), Err(Drop::BadMac1));
+}
+
+#[test]
+fn cookies_find_their_way_within_what_came() {
+    let mut bench = Bench::bound();
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    bench.ok(OF_B, B, &indexed(3, 64, 30), ELSEWHERE);
+    bench.ok(OF_B, B, &indexed(3, 64, 30), ELSEWHERE);
+    assert_eq!(bench.send(OF_B, B, &indexed(3, 64, 30)), Err(Drop::Unproven));
+    bench.ok(OF_B, B, &indexed(3, 64, 11), A);
+    assert_eq!(bench.send(OF_B, ELSEWHERE, &indexed(3, 64, 30)), Err(Drop::RelaySource));
+}
+
+#[test]
+fn strangers_make_a_peer_work_a_few_times_a_second() {
+    let mut bench = Bench::bound();
+    let through = (0..200).filter(|n| bench.send(OF_A, ELSEWHERE, &initiation(2, *n)).is_ok());
+    // One of the ten went when the two got together.
+    assert_eq!(through.count(), 9);
+    bench.ok(OF_A, A, &initiation(2, 5), B);
+}
+
+#[test]
+fn a_peer_pays_for_all_its_legs() {
+    let peer = Budget { bits_per_s: Some(8000), burst_bytes: 70_000 };
+    let mut bench = Bench::with(Config { peer, ..config() });
+    bench.stock.put_back(bench.now, &kept(&bench, Some(A), Some(B)), |_| true);
+    open_all(&mut bench.stock);
+    let run = data(1);
+    let through = (0..1000).filter(|_| bench.send(OF_A, A, &run).is_ok()).count();
+    assert_eq!(through, 140);
+    assert_eq!(bench.send(OF_A, A, &run), Err(Drop::RelayBudget));
+    bench.ok(OF_B, B, &run, A);
+    bench.pass(1);
+    let through = (0..1000).filter(|_| bench.send(OF_A, A, &run).is_ok()).count();
+    assert_eq!(through, 2);
+}
+
+fn kept(bench: &Bench, a: Option<&str>, b: Option<&str>) -> super::Kept {
+    let mut kept = bench.stock.kept(PairId::of(side(1).peer, side(2).peer)).unwrap();
+    kept.legs[0].bound = a.map(|it| it.parse().unwrap());
+    kept.legs[1].bound = b.map(|it| it.parse().unwrap());
+    kept
+}
+
+#[test]
+fn a_pair_is_taken_back_as_it_was() {
+    let bench = Bench::bound();
+    let kept = kept(&bench, Some(A), Some(B));
+    let mut again = Bench { stock: stock(config(), 8), ..Bench::new() };
+    assert!(again.stock.put_back(again.now, &kept, |_| true));
+    let ports = [again.stock.take_wish(), again.stock.take_wish()];
+    let open = |socket, port| Some(PortWish::Open { socket, port });
+    assert_eq!(ports, [open(2, 50_000), open(3, 50_001)]);
+    again.ok(OF_A, A, &data(20), B);
+    again.ok(OF_B, B, &data(11), A);
+    // Nobody else gets these ports.
+    let other = again.stock.allocate(again.now, [side(3), side(4)]).unwrap();
+    open_all(&mut again.stock);
+    assert_eq!(again.stock.granted(other, &side(3).peer).unwrap().port, 50_002);
+    // Out of range, or over.
+    let mut small = stock(config(), 8);
+    let late = super::Kept { expires: Moment::START, ..kept };
+    assert!(!small.put_back(again.now, &late, |_| true));
+    let mut small = Stock::new(config(), Ports::new(40_000, 8), || Keyed::new([1, 2]));
+    assert!(!small.put_back(again.now, &kept, |_| true));
+}
+
+#[test]
+fn a_silent_pair_ends_and_traffic_keeps_one() {
+    let mut bench = Bench::bound();
+    for _ in 0..10 {
+        bench.pass(1800);
+        assert_eq!(bench.stock.poll(bench.now), None);
+        bench.ok(OF_A, A, &data(1), B);
+    }
+    while bench.stock.take_change().is_some() {}
+    bench.pass(3601);
+    assert!(bench.stock.next_deadline() <= bench.now);
+    assert_eq!(bench.stock.poll(bench.now), Some(CloseReason::Idle));
+    assert_eq!(bench.stock.stats().pairs, 0);
+    let id = PairId::of(side(1).peer, side(2).peer);
+    assert_eq!((bench.stock.take_change(), bench.stock.kept(id)), (Some(id), None));
+    let closed = [bench.stock.take_wish(), bench.stock.take_wish()];
+    assert_eq!(closed, [2, 3].map(|socket| Some(PortWish::Close { socket })));
+    assert_eq!(bench.send(OF_A, A, &data(1)), Err(Drop::RelayChannel));
+}
+
+#[test]
+fn ports_and_pairs_of_a_peer_are_limited() {
+    let now = Moment::START;
+    let mut stock = stock(Config { channels_per_peer: 2, ..config() }, 7);
+    let id = stock.allocate(now, [side(1), side(2)]).unwrap();
+    assert_eq!(stock.allocate(now, [side(2), side(1)]), Ok(id));
+    assert_eq!(stock.granted(id, &side(1).peer), None, "not open yet");
+    assert_eq!(stock.allocate(now, [side(1), side(1)]), Err(Refused::SamePeer));
+    assert!(stock.allocate(now, [side(1), side(3)]).is_ok());
+    assert_eq!(stock.allocate(now, [side(1), side(4)]), Err(Refused::PeerFull));
+    assert!(stock.allocate(now, [side(5), side(4)]).is_ok());
+    assert_eq!(stock.allocate(now, [side(6), side(7)]), Err(Refused::ChannelsFull));
+}
+
+#[test]
+fn without_its_port_a_pair_ends() {
+    let mut stock = stock(config(), 8);
+    let id = stock.allocate(Moment::START, [side(1), side(2)]).unwrap();
+    let [first, second] = [stock.take_wish(), stock.take_wish()].map(Option::unwrap);
+    stock.served(first, true);
+    stock.served(second, false);
+    assert_eq!(
+        (stock.granted(id, &side(1).peer), stock.has(&side(1).peer, &side(2).peer)),
+        (None, false)
+    );
+    assert_eq!(stock.take_wish(), Some(PortWish::Close { socket: 2 }));
+    assert_eq!(stock.take_wish(), None);
+}
+
+#[test]
+fn another_key_is_another_tunnel() {
+    let mut bench = Bench::bound();
+    let changed = Side { key: WgKey([9; 32]), ..side(1) };
+    assert!(bench.stock.allocate(bench.now, [changed, side(2)]).is_ok());
+    assert_eq!(bench.send(OF_A, A, &data(1)), Err(Drop::RelaySource));
+    assert_eq!(bench.send(OF_B, B, &initiation(1, 3)), Err(Drop::BadMac1));
+}
+
+/// What somebody somewhere sends.
+#[derive(Clone, Debug)]
+enum Act {
+    Initiation(usize, usize, u32),
+    Response(usize, usize, u32, u32),
+    Cookie(usize, usize, u32),
+    Data(usize, usize, u32),
+    Pass(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let (side, from, index) = (0..2_usize, 0..5_usize, 0..4_u32);
+    prop_oneof![
+        (side.clone(), from.clone(), index.clone()).prop_map(|(s, f, i)| Act::Initiation(s, f, i)),
+        (side.clone(), from.clone(), index.clone(), index.clone())
+            .prop_map(|(s, f, i, r)| Act::Response(s, f, i, r)),
+        (side.clone(), from.clone(), index.clone()).prop_map(|(s, f, i)| Act::Cookie(s, f, i)),
+        (side, from, index).prop_map(|(s, f, i)| Act::Data(s, f, i)),
+        (0..40_u64).prop_map(Act::Pass),
+    ]
+}
+
+proptest! {
+    /// The last address only ever sends initiations, as whoever forges a source does. Whatever
+    /// happens, it gets no more bytes than came from it.
+    #[test]
+    fn a_forged_source_never_gets_more_than_it_sent(acts in prop::collection::vec(act(), 1..200)) {
+        const FROM: [&str; 5] = [A, B, "3.3.3.3:3", "4.4.4.4:4", ELSEWHERE];
+        let mut bench = Bench::new();
+        for act in acts {
+            let _ = match act {
+                Act::Initiation(side, from, index) => {
+                    let to = if side == OF_A { 2 } else { 1 };
+                    bench.send(side, FROM[from], &initiation(to, index))
+                }
+                Act::Response(side, from, index, receiver) if from < 4 => {
+                    let to = if side == OF_A { 2 } else { 1 };
+                    bench.send(side, FROM[from], &response(to, index, receiver))
+                }
+                Act::Cookie(side, from, index) if from < 4 => {
+                    bench.send(side, FROM[from], &indexed(3, 64, index))
+                }
+                Act::Data(side, from, index) if from < 4 => bench.send(side, FROM[from], &data(index)),
+                Act::Pass(seconds) => {
+                    bench.pass(seconds);
+                    continue;
+                }
+                Act::Response(..) | Act::Cookie(..) | Act::Data(..) => continue,
+            };
+            let (came, went) = bench.books.get(&ELSEWHERE.parse().unwrap()).copied().unwrap_or_default();
+            prop_assert!(went <= came, "{went} to, {came} from");
+        }
+    }
+}
