@@ -15,6 +15,7 @@ pub mod announce;
 mod banner;
 pub mod bench;
 pub mod check;
+pub mod consent;
 pub mod explain;
 mod failure;
 pub mod find_node;
@@ -31,6 +32,7 @@ pub mod ping;
 mod progress;
 pub mod punch;
 pub mod reflect;
+pub mod relay;
 pub mod run;
 pub mod settings;
 mod signals;
@@ -69,6 +71,8 @@ enum Command {
     Reflect(reflect::Args),
     Punch(punch::Args),
     Explain(explain::Args),
+    Consent(consent::Args),
+    Relay(relay::Args),
     Peerstore(peerstore::Args),
     Bench(bench::Args),
 }
@@ -109,6 +113,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Reflect(args) => reflect::run(&args),
         Command::Punch(args) => punch::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Consent(args) => consent::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::Peerstore(args) => peerstore::run(&args),
         Command::Bench(args) => bench::run(&args),
     }

@@ -27,6 +27,7 @@ pub mod lookup;
 pub mod nat;
 pub mod pair;
 pub mod peer;
+mod ports;
 pub mod requests;
 pub mod rtt;
 pub mod session;
@@ -38,6 +39,7 @@ pub use blocking::{Client, Options};
 pub use calls::{Agreement, Found, Pinged, Reflection};
 pub use error::Error;
 pub use link::Link;
+pub use ports::PortGrant;
 pub use swarm::Swarm;
 pub use values::{FoundValue, OwnedProvider, OwnedRecord, Written};
 

@@ -10,3 +10,4 @@ mod deny;
 mod fair;
 mod frugal;
 mod known;
+mod stock;

@@ -44,6 +44,12 @@ impl Stock {
         self.by_id.contains_key(&PairId::of(*a, *b))
     }
 
+    /// What is known of a peer of a pair.
+    pub fn side(&self, id: PairId, peer: &PeerId) -> Option<Side> {
+        let pair = self.pairs.get(*self.by_id.get(&id)? as usize)?.as_ref()?;
+        pair.legs.iter().map(|leg| leg.side).find(|side| side.peer == *peer)
+    }
+
     /// What a peer of a pair is told, if its ports are open.
     pub fn granted(&self, id: PairId, peer: &PeerId) -> Option<Granted> {
         let pair = self.pairs.get(*self.by_id.get(&id)? as usize)?.as_ref()?;

@@ -42,6 +42,8 @@ pub struct Allocation {
     want_bps: u64,
     /// If it is ports that are wanted: the keys of the requester's and the target's tunnels.
     pub(super) keys: Option<[WgKey; 2]>,
+    /// Whether the target has a session here.
+    pub(super) present: bool,
     /// Whether the target does not know of it yet.
     pub(super) new: bool,
     /// On the way back.
@@ -116,6 +118,7 @@ impl<T: Tunnel> Router<T> {
                 consented,
                 want_bps: asked.want_bps,
                 keys: asked.stock_wireguard.then_some([bound.binding.x25519_public; 2]),
+                present: false,
                 new: false,
                 outcome: Err(Code::NotFound),
             }),
@@ -180,7 +183,9 @@ impl<T: Tunnel> Router<T> {
 
     fn find_leg(&mut self, now: Now, letter: &mut Allocation) -> Desk {
         let Some(present) = self.directory.find(&letter.target.peer) else {
-            return Desk::RequestersHome;
+            // Ports outlive sessions.
+            let ports = letter.keys.is_some();
+            return if ports { Desk::Channel } else { Desk::RequestersHome };
         };
         letter.target.home = present.home;
         letter.target.factor = self.standing(now, &letter.target.peer);
@@ -194,6 +199,7 @@ impl<T: Tunnel> Router<T> {
         let (Some(member), Some(bound)) = (self.member(session, peer), bound) else {
             return Desk::RequestersHome;
         };
+        letter.present = true;
         if let Some([_, key]) = &mut letter.keys {
             *key = bound.binding.x25519_public;
         }

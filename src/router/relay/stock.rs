@@ -43,10 +43,14 @@ impl<T: Tunnel> Router<T> {
             return Some(letter);
         }
         let [key, other_key] = letter.keys?;
-        let sides = [
-            Side { peer: one.peer, key, factor: one.factor },
-            Side { peer: other.peer, key: other_key, factor: other.factor },
-        ];
+        let told = Side { peer: other.peer, key: other_key, factor: other.factor };
+        let known = self.stock.side(PairId::of(one.peer, other.peer), &other.peer);
+        // Without a session of the target, nothing is known of it but what it was before.
+        let Some(other_side) = letter.present.then_some(told).or(known) else {
+            letter.outcome = Err(Code::NotFound);
+            return Some(letter);
+        };
+        let sides = [Side { peer: one.peer, key, factor: one.factor }, other_side];
         letter.new = !stands;
         let allocated = match self.journal.reserve(0) {
             true => self.stock.allocate(now.at, sides),
