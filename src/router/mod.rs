@@ -126,6 +126,7 @@ pub struct Router<T: Tunnel> {
     /// Ports of pairs of peers that use unmodified WireGuard.
     stock: Stock,
     /// Requests that wait for theirs to be opened.
+    #[expect(clippy::vec_box, reason = "the boxes are letters, which go on")]
     opening: Vec<Box<Allocation>>,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
