@@ -67,11 +67,7 @@ impl Asker {
     }
 
     /// Asks; the answer or the refusal, and the probes that left beside it.
-    fn ask(
-        &mut self,
-        bench: &mut Bench,
-        asked: ReflectReq<'_>,
-    ) -> (Result<Told, Code>, Vec<(Path, Vec<u8>)>) {
+    fn ask(&mut self, bench: &mut Bench, asked: ReflectReq<'_>) -> (Result<Told, Code>, Sent) {
         self.correlation += 1;
         let header = Header::request(Kind::ReflectReq, self.correlation);
         let sealed = self.peer.seal(header, |body| asked.write(body));
@@ -99,6 +95,9 @@ impl Asker {
         answer.unwrap_err()
     }
 }
+
+/// What left, with where to.
+type Sent = Vec<(Path, Vec<u8>)>;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Told {

@@ -389,7 +389,6 @@ impl Field<'_> for Option<NatBehaviour> {
     }
 }
 
-/// One after the other.
 impl Field<'_> for [AllocatedLeg; 2] {
     const BYTES_MAX: usize = 2 * AllocatedLeg::BYTES_MAX;
 

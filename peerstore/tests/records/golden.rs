@@ -54,6 +54,8 @@ fn frames_are_what_the_format_says() {
     at_v6[..5].copy_from_slice(&[6, 0x20, 1, 0x0d, 0xb8]);
     at_v6[16..].copy_from_slice(&[7, port(4567)[0], port(4567)[1]]);
     let nowhere = [0; 19];
+    // Factor and port.
+    let [first, second] = [50_001, 50_002].map(|at| [2, port(at)[0], port(at)[1]]);
     let layouts: [(u8, &[&[u8]]); 19] = [
         (1, &[&host, &[0xA4; 32], &number(2), &[255; 8], &[0xA5; 64]]),
         (2, &[&host, &number(1), &seen, &text]),
@@ -72,34 +74,8 @@ fn frames_are_what_the_format_says() {
         (8, &[&host, &number(8), &[0; 2], &[0, 2], &none[..2], &none[..2]]),
         (9, &[&number(11), &number(12)]),
         (6, &[&number(5), &[5], &peer_id, &other]),
-        (
-            10,
-            &[
-                &number(13),
-                &leg,
-                &[2],
-                &port(50_001),
-                &at_v4,
-                &other_leg,
-                &[2],
-                &port(50_002),
-                &nowhere,
-            ],
-        ),
-        (
-            10,
-            &[
-                &number(13),
-                &leg,
-                &[2],
-                &port(50_001),
-                &at_v6,
-                &other_leg,
-                &[2],
-                &port(50_002),
-                &nowhere,
-            ],
-        ),
+        (10, &[&number(13), &leg, &first, &at_v4, &other_leg, &second, &nowhere]),
+        (10, &[&number(13), &leg, &first, &at_v6, &other_leg, &second, &nowhere]),
     ];
     let records = every_shape(text.len());
     assert_eq!(records.len(), layouts.len());
