@@ -67,7 +67,7 @@ impl Asker {
     }
 
     /// Asks; the answer or the refusal, and the probes that left beside it.
-    fn ask(&mut self, bench: &mut Bench, asked: ReflectReq<'_>) -> (Result<Told, Code>, Sent) {
+    fn ask(&mut self, bench: &mut Bench, asked: ReflectReq<'_>) -> (Result<Told, Code>, Vec<Sent>) {
         self.correlation += 1;
         let header = Header::request(Kind::ReflectReq, self.correlation);
         let sealed = self.peer.seal(header, |body| asked.write(body));
@@ -96,8 +96,8 @@ impl Asker {
     }
 }
 
-/// What left, with where to.
-type Sent = Vec<(Path, Vec<u8>)>;
+/// A datagram that left, with where to and from.
+type Sent = (Path, Vec<u8>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Told {

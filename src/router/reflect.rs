@@ -163,7 +163,9 @@ impl<T: Tunnel> Router<T> {
         }
         // From the address that the other router knows us by.
         let local = Local { socket: 0, ..request.from.path.local };
-        let path = Path { peer: target, local };
+        // A peer of the other family is reached from some other address of ours.
+        let same = local.ip.is_some_and(|ip| ip.is_ipv4() == target.is_ipv4());
+        let path = Path { peer: target, local: if same { local } else { Local::default() } };
         let sent = self.probes.send(Probe { path, nonce, key, from: ProbedFrom::Other });
         if sent { Ok(()) } else { Err(Code::Busy) }
     }

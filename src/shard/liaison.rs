@@ -108,7 +108,12 @@ impl Envoy {
     /// One session, to its end.
     fn visit(&self, rest: &mut Duration) -> Result<(), Error> {
         let mut client = Client::connect(&self.link, Some(&self.identity), OPTIONS)?;
-        client.negotiate(Some(&self.identity))?;
+        let agreement = client.negotiate(Some(&self.identity))?;
+        // Help that is not granted would have peers take silence for their NAT's. So a first probe
+        // goes to our own socket, which drops it.
+        if let Some(target) = agreement.observed {
+            ask(&mut client, &Wanted { nonce: 0, target, key: self.identity.wg_key() })?;
+        }
         tracing::info!(peer = %self.link.peer, "the other router is there");
         self.connected.store(true, Ordering::Relaxed);
         let clock = Clock::start();

@@ -17,7 +17,7 @@ use super::server::{Server, engines, eventually};
 /// Two routers that have found each other.
 fn on_every_engine(test: impl Fn(&[Server; 2])) {
     for &engine in engines() {
-        let servers = Server::pair(engine);
+        let servers = Server::pair(engine, true);
         for (server, other) in [(0, 1), (1, 0)].map(|(a, b)| (&servers[a], &servers[b])) {
             let mut client = server.connect();
             eventually("the other router", || match client.reflect().unwrap().other_router {
@@ -71,10 +71,27 @@ fn probes_are_counted_where_they_leave() {
         };
         eventually("probes", || {
             let counted = [counted(server), counted(other)];
-            let good = matches!(counted, [[1, (1..), 0], [0, 0, (1..)]]);
+            let good = matches!(counted, [[1, 1, 1], [0, 0, (2..)]]);
             if good { Ok(()) } else { Err(format!("{counted:?}")) }
         });
     });
+}
+
+/// One of them would ask for help that the other one never granted: a peer is not told of it, or it
+/// would take the probes that never come for its NAT's doing.
+#[test]
+fn help_that_is_not_mutual_is_none() {
+    for &engine in engines() {
+        let servers = Server::pair(engine, false);
+        let refused = || servers[1].sum(Id::Errors, &["unauthorized"]);
+        eventually("a refusal", || if refused() > 0 { Ok(()) } else { Err(String::new()) });
+        let mut client = servers[0].connect();
+        for _ in 0..10 {
+            assert_eq!(client.reflect().unwrap().other_router, None);
+            client.idle(Duration::from_millis(20)).unwrap();
+        }
+        servers.into_iter().for_each(Server::stop);
+    }
 }
 
 /// Who asks the alternate port is told of the same port, and probed from there.

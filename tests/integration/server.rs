@@ -116,8 +116,9 @@ impl Server {
         Self::made(shape, Role::default(), Some(store))
     }
 
-    /// Two routers at addresses of their own that help each other with reflection; they answer STUN.
-    pub(crate) fn pair(engine: EngineChoice) -> [Self; 2] {
+    /// Two routers at addresses of their own that answer STUN and help each other with reflection, or
+    /// one of which thinks so.
+    pub(crate) fn pair(engine: EngineChoice, mutual: bool) -> [Self; 2] {
         let shape = |listen| Shape { engine, listen, shards: 2, steer: true };
         let parts = [(1, "127.0.0.1:0"), (2, "127.0.0.2:0")].map(|(n, listen)| {
             let identity = identity(n);
@@ -130,7 +131,8 @@ impl Server {
         });
         let links = parts.each_ref().map(|(.., link)| link.clone());
         parts.map(|(shape, identity, sockets, own)| {
-            let other = links.iter().find(|link| **link != own).cloned();
+            let helped = mutual || own == links[0];
+            let other = links.iter().find(|link| **link != own && helped).cloned();
             let router = Config { allow_private: true, stun: true, ..Config::default() };
             Self::of(shape, router, None, identity, sockets, other).unwrap()
         })

@@ -89,7 +89,8 @@ impl Survey {
     fn new(plan: &Plan) -> Result<Self, Error> {
         let mut rng = seeded()?;
         let address = first(&plan.router, |_| true)?;
-        let same = |it: &SocketAddr| it.is_ipv4() == address.is_ipv4();
+        // What is not at another address of the same family would tell nothing.
+        let same = |it: &SocketAddr| it.is_ipv4() == address.is_ipv4() && it.ip() != address.ip();
         let other = match &plan.other {
             Some(link) => Some((first(link, same)?, link.clone())),
             None => None,
