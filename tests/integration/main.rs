@@ -16,4 +16,5 @@ mod restarts;
 mod server;
 mod sessions;
 mod shards;
+mod stock;
 mod values;

@@ -40,7 +40,8 @@ pub(crate) use missing::{Missing, run};
 use nat::Place;
 pub(crate) use nat::{Behaviour, Depends, Ipv6, Nat};
 use netns::Netns;
-pub(crate) use process::Process;
+pub(crate) use netns::{TOOL_PATH, tool};
+pub(crate) use process::{Ended, Process};
 
 /// A laboratory. Every call that builds is in effect when it returns.
 pub(crate) struct Lab {

@@ -16,3 +16,4 @@ mod housekeeping;
 mod matrix;
 mod prober;
 mod product;
+mod stock;

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -20,12 +21,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Deployment {
     place: Place,
     link: String,
+    address: Ipv4Addr,
+    settings: Vec<String>,
     peers: AtomicU32,
     router: Mutex<Process>,
 }
 
 /// A folder that goes with its handle.
 pub(crate) struct Place(PathBuf);
+
+/// Somebody with a key file.
+pub(crate) struct Identity {
+    pub(crate) number: u32,
+    file: String,
+    id: String,
+    pub(crate) wireguard_key: String,
+    /// The tunnel's secret alone, as `wg` takes it.
+    pub(crate) secret_file: PathBuf,
+}
 
 /// How two peers met.
 #[derive(Clone, Debug)]
@@ -42,23 +55,73 @@ pub(crate) struct Meeting {
 impl Deployment {
     /// Starts the router at the first address of the server.
     pub(crate) fn start(lab: &Lab, server: Server, name: &str) -> Result<Self, Missing> {
+        Self::with(lab, server, name, &[])
+    }
+
+    /// The same with further settings.
+    pub(crate) fn with(
+        lab: &Lab,
+        server: Server,
+        name: &str,
+        settings: &[&str],
+    ) -> Result<Self, Missing> {
         let place = Place::new(name)?;
         let address = server.v4[0];
-        let listen = format!("udp/listen={address}:7743");
-        let mut command = place.program();
-        command.args(["run", "--config", "config", "--set", &listen]);
-        for setting in ["admin/listen=127.0.0.1:0", "relay/allow_private=1", "shards/count=1"] {
-            command.args(["--set", setting]);
-        }
-        let mut router = lab.spawn(server.host, &mut command)?;
-        let mut link = None;
-        let ready = router.expect(PATIENCE, |line| {
-            link = link.take().or_else(|| Some(line.strip_prefix("link ")?.trim().to_owned()));
-            line.starts_with("ready ").then_some(())
-        });
-        ready.unwrap_or_else(|said| panic!("the router did not become ready: {said}"));
-        let (link, router) = (link.unwrap(), Mutex::new(router));
-        Ok(Self { place, link, peers: AtomicU32::new(0), router })
+        let settings: Vec<_> = settings.iter().map(|it| (*it).to_owned()).collect();
+        let (router, link) = serve(lab, server, &place, address, &settings)?;
+        let (peers, router) = (AtomicU32::new(0), Mutex::new(router));
+        Ok(Self { place, link, address, settings, peers, router })
+    }
+
+    /// Ends the router as a service manager would, and starts it again.
+    pub(crate) fn restart(&self, lab: &Lab, server: Server) {
+        let mut router = self.router.lock().unwrap();
+        let id = rustix::process::Pid::from_raw(router.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let said = router.expect(PATIENCE, |_| None::<()>).unwrap_err();
+        let again = serve(lab, server, &self.place, self.address, &self.settings);
+        let (again, link) = again.unwrap();
+        assert_eq!(link, self.link, "it is the same router: {said}");
+        *router = again;
+    }
+
+    /// Gets two clients a port each for a tunnel between them; both endpoints.
+    pub(crate) fn ports(
+        &self,
+        lab: &Lab,
+        clients: [Client; 2],
+        ids: [&Identity; 2],
+    ) -> [String; 2] {
+        let [a, b] = ids;
+        let ask = |client, own: &Identity, other: &Identity| {
+            let signed = ["consent", "--identity", &other.file, "--for", &own.id];
+            let signed = [&signed[..], &["--scope", "relay"]].concat();
+            let consent = self.place.program().args(signed).output().unwrap();
+            assert!(consent.status.success(), "{consent:?}");
+            let consent = String::from_utf8(consent.stdout).unwrap();
+            let asked = ["relay", &self.link, &other.id, "--identity", &own.file, "--json"];
+            let args = [&asked[..], &["--consent", consent.trim()]].concat();
+            self.spawn(lab, client, &args)
+        };
+        // Whoever is first waits for the other.
+        let both = [ask(clients[0], a, b), ask(clients[1], b, a)];
+        both.map(|asking| {
+            let ended = asking.finish(PATIENCE);
+            assert!(ended.well, "{ended:?}\nthe router: {}", self.said());
+            let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+            told["endpoint"].as_str().unwrap().to_owned()
+        })
+    }
+
+    /// A new key file, and all that a tunnel needs of it.
+    pub(crate) fn known(&self) -> Identity {
+        let number = self.peers.load(Ordering::Relaxed);
+        let (file, id, wireguard_key) = self.made();
+        let text = fs::read_to_string(self.place.0.join(&file)).unwrap();
+        let secret = text.lines().find_map(|line| line.strip_prefix("x25519 ")).unwrap();
+        let secret_file = self.place.0.join(format!("{file}.wireguard"));
+        fs::write(&secret_file, secret).unwrap();
+        Identity { number, file, id, wireguard_key, secret_file }
     }
 
     /// Lets the first client look for the second one.
@@ -97,13 +160,46 @@ impl Deployment {
 
     /// A new key file, and who it makes one.
     fn identity(&self) -> (String, String) {
+        let (file, id, _) = self.made();
+        (file, id)
+    }
+
+    fn made(&self) -> (String, String, String) {
         let file = format!("peer-{}.key", self.peers.fetch_add(1, Ordering::Relaxed));
         let made =
             self.place.program().args(["keygen", "--json", "--out", &file]).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-        (file, made["peer_id"].as_str().unwrap().to_owned())
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (file, text("peer_id"), text("wireguard_key"))
     }
+}
+
+/// A router that serves, and its link.
+fn serve(
+    lab: &Lab,
+    server: Server,
+    place: &Place,
+    address: Ipv4Addr,
+    settings: &[String],
+) -> Result<(Process, String), Missing> {
+    let listen = format!("udp/listen={address}:7743");
+    let mut command = place.program();
+    command.args(["run", "--config", "config", "--set", &listen]);
+    for setting in ["admin/listen=127.0.0.1:0", "relay/allow_private=1", "shards/count=1"] {
+        command.args(["--set", setting]);
+    }
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    let mut router = lab.spawn(server.host, &mut command)?;
+    let mut link = None;
+    let ready = router.expect(PATIENCE, |line| {
+        link = link.take().or_else(|| Some(line.strip_prefix("link ")?.trim().to_owned()));
+        line.starts_with("ready ").then_some(())
+    });
+    ready.unwrap_or_else(|said| panic!("the router did not become ready: {said}"));
+    Ok((router, link.unwrap()))
 }
 
 impl Place {

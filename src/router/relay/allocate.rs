@@ -6,6 +6,8 @@
 //! where that is; the channel's shard; and back. Desks may be in one shard; a letter only ever goes
 //! forward.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use arrayvec::ArrayVec;
 use rand_core::RngCore;
 
@@ -306,6 +308,12 @@ impl<T: Tunnel> Router<T> {
             Grant::Channel(_) => self.config.alternate_port,
         };
         let known = path.local.ip.filter(|ip| !ip.is_unspecified() && port > 0);
+        // A port of one's own has to be told all the same: it is at the address that is known.
+        let anywhere = || match path.peer {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let known = known.or_else(|| matches!(grant, Grant::Port(_)).then(anywhere));
         known.map(|ip| multiaddr::encode((ip, port).into())).into_iter().collect()
     }
 

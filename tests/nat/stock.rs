@@ -1,0 +1,212 @@
+//! Tunnels of unmodified WireGuard behind NATs, each with the router as its endpoint.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use molia_router::clock::Clock;
+
+use crate::lab::{
+    self, Behaviour, Client, Ended, Lab, Missing, Nat, Process, Rebind, Router, tool,
+};
+use crate::product::{Deployment, Identity};
+
+/// For what nothing waits for unless it fails; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Ports of the router.
+const PORTS: [&str; 8] = [
+    "relay/stock_port_first=51000",
+    "relay/stock_ports=32",
+    "relay/peer_bps=max",
+    "relay/prefix_bps=max",
+    "relay/peer_burst_bytes=4M",
+    "relay/egress_capacity_bps=10G",
+    "relay/egress_percent=100",
+    "peerstore/durability=group",
+];
+/// What the tunnels are made and measured with, and the Debian packages that bring it.
+const TOOLS: [(&str, &str); 4] = [
+    ("wireguard-go", "wireguard-go"),
+    ("wg", "wireguard-tools"),
+    ("iperf3", "iperf3"),
+    ("ping", "iputils-ping"),
+];
+
+/// What brings a tunnel's interface up.
+#[derive(Clone, Copy, Debug)]
+enum Engine {
+    WireguardGo,
+    BoringTun,
+}
+
+impl Engine {
+    /// Its program, which stays in the foreground.
+    fn command(self, interface: &str) -> Command {
+        match self {
+            Self::WireguardGo => {
+                let mut command = tool("wireguard-go");
+                command.args(["-f", interface]);
+                command
+            }
+            Self::BoringTun => {
+                let program = std::env::var_os("MOLIA_BORINGTUN").unwrap_or_default();
+                let mut command = tool(program);
+                command.args(["--foreground", "--disable-drop-privileges", interface]);
+                command
+            }
+        }
+    }
+}
+
+/// One end of a tunnel.
+struct End {
+    client: Client,
+    interface: String,
+    /// Its address in the tunnel.
+    inner: &'static str,
+    _process: Process,
+}
+
+fn missing() -> Option<Missing> {
+    let there =
+        |name: &str| lab::TOOL_PATH.split(':').any(|folder| Path::new(folder).join(name).exists());
+    let absent: Vec<_> = TOOLS.into_iter().filter(|(name, _)| !there(name)).collect();
+    if !absent.is_empty() {
+        return Some(Missing::Tools(absent));
+    }
+    let tun = std::fs::File::open("/dev/net/tun");
+    tun.err().map(|error| Missing::Kernel(format!("/dev/net/tun: {error}")))
+}
+
+/// Runs a tool on a client's host.
+fn run(lab: &Lab, client: Client, program: &str, args: &[&str]) -> Ended {
+    let mut process = tool(program);
+    lab.spawn(client.host, process.args(args)).unwrap().finish(PATIENCE)
+}
+
+fn done(lab: &Lab, client: Client, program: &str, args: &[&str]) {
+    let ended = run(lab, client, program, args);
+    assert!(ended.well, "{program} {args:?}: {ended:?}");
+}
+
+impl End {
+    fn up(
+        lab: &Lab,
+        client: Client,
+        engine: Engine,
+        inner: &'static str,
+        (own, other, endpoint): (&Identity, &Identity, &str),
+    ) -> Self {
+        // Sockets of both ends' programs lie in one folder of the machine.
+        let interface = format!("m{}w{}", std::process::id() % 100_000, own.number);
+        let process = lab.spawn(client.host, &mut engine.command(&interface)).unwrap();
+        let clock = Clock::start();
+        let until = clock.moment() + PATIENCE;
+        while !run(lab, client, "wg", &["show", &interface]).well {
+            assert!(clock.moment() < until, "{engine:?} makes no interface");
+        }
+        let (key, peer) = (own.secret_file.to_str().unwrap(), &other.wireguard_key);
+        let config = ["set", &interface, "private-key", key, "peer", peer, "endpoint", endpoint];
+        let peer = ["allowed-ips", "10.99.0.0/24", "persistent-keepalive", "5"];
+        done(lab, client, "wg", &[&config[..], &peer[..]].concat());
+        let address = format!("{inner}/24");
+        done(lab, client, "ip", &["address", "add", &address, "dev", &interface]);
+        done(lab, client, "ip", &["link", "set", "mtu", "1200", "up", "dev", &interface]);
+        Self { client, interface, inner, _process: process }
+    }
+
+    /// Pings until an answer comes; how long that took.
+    fn reach(&self, lab: &Lab, other: &Self) -> Duration {
+        let clock = Clock::start();
+        let (began, until) = (clock.moment(), clock.moment() + PATIENCE);
+        while !run(lab, self.client, "ping", &["-c1", "-W1", other.inner]).well {
+            assert!(clock.moment() < until, "{}", self.state(lab));
+        }
+        clock.moment().since(began)
+    }
+
+    fn state(&self, lab: &Lab) -> String {
+        format!("{:?}", run(lab, self.client, "wg", &["show", &self.interface]))
+    }
+
+    /// Five pings, all of which are answered.
+    fn ping(&self, lab: &Lab, other: &Self) {
+        let ended = run(lab, self.client, "ping", &["-c5", "-i0.2", "-W2", other.inner]);
+        assert!(ended.well && ended.stdout.contains("5 received"), "{ended:?}");
+    }
+
+    /// Megabits a second of TCP through the tunnel.
+    fn iperf(&self, lab: &Lab, other: &Self) -> f64 {
+        let mut server = tool("iperf3");
+        let serve = ["--server", "--one-off", "--forceflush", "--bind", other.inner];
+        let mut server = lab.spawn(other.client.host, server.args(serve)).unwrap();
+        server.expect(PATIENCE, |line| line.contains("listening").then_some(())).unwrap();
+        let args = ["--client", other.inner, "--time", "3", "--json"];
+        let ended = run(lab, self.client, "iperf3", &args);
+        assert!(ended.well, "{ended:?}");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let bps = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap();
+        bps / 1e6
+    }
+
+    /// When the other end last shook hands, in seconds since 1970.
+    fn last_handshake(&self, lab: &Lab) -> String {
+        run(lab, self.client, "wg", &["show", &self.interface, "latest-handshakes"]).stdout
+    }
+}
+
+/// A router, two clients behind NATs of their own, a tunnel between them.
+fn through_the_router(lab: &mut Lab, engine: Engine, name: &str) -> Result<(), Missing> {
+    let server = lab.server()?;
+    let nat = || Nat::new(Behaviour::PortRestricted);
+    let routers: [Router; 2] = [lab.router(nat())?, lab.router(nat())?];
+    let clients = [lab.client(routers[0])?, lab.client(routers[1])?];
+    let deployment = Deployment::with(lab, server, name, &PORTS)?;
+    let ids = [deployment.known(), deployment.known()];
+    let endpoints = deployment.ports(lab, clients, [&ids[0], &ids[1]]);
+    let a = (&ids[0], &ids[1], endpoints[0].as_str());
+    let a = End::up(lab, clients[0], engine, "10.99.0.1", a);
+    let b = (&ids[1], &ids[0], endpoints[1].as_str());
+    let b = End::up(lab, clients[1], engine, "10.99.0.2", b);
+    let together = a.reach(lab, &b);
+    a.ping(lab, &b);
+    b.ping(lab, &a);
+    let rate = a.iperf(lab, &b);
+    lab.rebind(routers[0], Rebind::Port)?;
+    let roamed = b.reach(lab, &a);
+    a.ping(lab, &b);
+    // The keys stay as they are: nobody shakes hands because the router restarts.
+    let before = [a.last_handshake(lab), b.last_handshake(lab)];
+    deployment.restart(lab, server);
+    let back = a.reach(lab, &b);
+    b.ping(lab, &a);
+    let after = [a.last_handshake(lab), b.last_handshake(lab)];
+    let again = a.iperf(lab, &b);
+    println!(
+        "{engine:?}: together after {together:?}, {rate:.0} Mbit/s, after a rebinding within \
+         {roamed:?}, after a restart within {back:?} ({}), {again:.0} Mbit/s",
+        if before == after { "same keys" } else { "new keys" }
+    );
+    assert_eq!(before, after);
+    Ok(())
+}
+
+#[test]
+fn wireguard_go_passes_through_the_router_roams_and_outlives_it() {
+    lab::run(|| {
+        missing().map_or(Ok(()), Err)?;
+        through_the_router(&mut Lab::new()?, Engine::WireguardGo, "stock-go")
+    });
+}
+
+#[test]
+fn boringtun_passes_through_the_router_roams_and_outlives_it() {
+    lab::run(|| {
+        missing().map_or(Ok(()), Err)?;
+        if std::env::var_os("MOLIA_BORINGTUN").is_none() {
+            let what = "boringtun-cli (its path in MOLIA_BORINGTUN)";
+            return Err(Missing::Tools(vec![(what, "cargo install boringtun-cli")]));
+        }
+        through_the_router(&mut Lab::new()?, Engine::BoringTun, "stock-boringtun")
+    });
+}
