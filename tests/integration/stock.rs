@@ -60,6 +60,7 @@ impl Router {
             turn_budget: Duration::from_millis(1),
             identity,
             cookie_secret: [9; 32],
+            other_router: None,
             counters: Vec::new(),
         });
         let shards = shards.unwrap();
