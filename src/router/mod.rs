@@ -243,7 +243,7 @@ impl<T: Tunnel> Router<T> {
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             probes: probes::Probes::default(),
             cooperation: reflect::Cooperation::default(),
-            stun_budget: stun::budget(keyed()),
+            stun_budget: stun::budget(config.stun, keyed()),
             reassembly: Reassembly::new(config.records.reassembly(), keyed()),
             whole: Vec::new(),
             signed: Vec::new(),

@@ -23,8 +23,9 @@ const ADDRESSES: usize = 4096;
 /// as many addresses as they like.
 pub(super) type Budget = BucketTable<[u8; 16]>;
 
-pub(super) fn budget(keyed: Keyed) -> Budget {
-    BucketTable::new(ADDRESSES, ASKED, keyed)
+/// Who answers nothing needs no room to count.
+pub(super) fn budget(answers: bool, keyed: Keyed) -> Budget {
+    BucketTable::new(if answers { ADDRESSES } else { 1 }, ASKED, keyed)
 }
 
 fn lane(ip: IpAddr) -> [u8; 16] {

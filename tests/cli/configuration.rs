@@ -87,11 +87,11 @@ fn an_alternate_port_that_is_none_is_an_error_to_check_and_run() {
 #[test]
 fn legal_and_doubtful_settings_are_warned_about() {
     let place = Place::new("warn");
-    let sets = ["--set", "admin/listen=0.0.0.0:9743", "--set", "reflect/stun=1", "--json"];
+    let sets = ["--set", "admin/listen=0.0.0.0:9743", "--set", "pmtu/raise_s=60", "--json"];
     let report = place.configured("check", &sets).ok().json();
     let warnings = report["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert_eq!(warnings[0], "reflect/stun (--set) has no effect in this version");
+    assert_eq!(warnings[0], "pmtu/raise_s (--set) has no effect in this version");
     assert!(warnings[1].as_str().unwrap().starts_with("admin/listen = 0.0.0.0:9743 serves"));
 }
 
