@@ -21,7 +21,7 @@ use molia_router::wire::body::{Writer, consent_scope};
 use peerstore::journal::Durability;
 
 use super::keeping::{self, Folder};
-use super::server::{PATIENCE, engines, identity};
+use super::server::{PATIENCE, engines, eventually, identity};
 
 /// Where the routers of these tests have their ports; each test has its own.
 const FIRST: u16 = 47_300;
@@ -49,7 +49,14 @@ impl Router {
         (router.relay.peer, router.relay.prefix, router.relay.router) = (free, free, free);
         let config = SocketConfig::new(listen.parse().unwrap());
         let bits = molia_router::partition::bits(count);
-        let group = Socket::bind_group(&config, count.into(), bits, true).unwrap();
+        // The kernel takes a moment to close what a ring had.
+        let mut group = None;
+        eventually("the port is free", || {
+            let bound = Socket::bind_group(&config, count.into(), bits, true);
+            group = Some(bound.map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        let group = group.unwrap();
         let shards = shard::spawn(shard::Config {
             store: Some(store),
             sockets: group.sockets,

@@ -233,10 +233,13 @@ fn a_restart_keeps_ports_and_addresses() {
     let mut changes = Vec::new();
     bench.router.take_changes(now, |record| changes.push((record.kind(), record.payload())));
     let mut walked = Vec::new();
-    bench.router.walk(now, Cursor::default(), |record| {
-        walked.push((record.kind(), record.payload()));
-        true
-    });
+    let mut at = Cursor::default();
+    while at != Cursor::End {
+        at = bench.router.walk(now, at, |record| {
+            walked.push((record.kind(), record.payload()));
+            true
+        });
+    }
     for kept in [changes, walked] {
         let mut again = Bench::with(with_ports());
         again.advance(3_000_000_000);
