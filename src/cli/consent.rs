@@ -1,6 +1,5 @@
 //! `consent`: our signed word that another peer may reach us.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,19 +82,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     output::line(text)
 }
 
-/// The bytes of a consent as [`run`] prints it.
+/// A consent as [`run`] prints it, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token(pub Vec<u8>);
+
+/// Reads one.
 ///
 /// # Errors
 /// If it is none.
-pub fn parse(text: &str) -> Result<Vec<u8>, String> {
-    let bytes = BASE64URL.decode(text.trim().trim_end_matches('='));
-    bytes.ok().filter(|bytes| !bytes.is_empty() && bytes.len() <= CONSENT_BYTES_MAX).ok_or_else(
-        || {
-            let mut why = String::from("not a consent as `molia-router consent` prints it");
-            let _ = write!(why, ": base64url of at most {CONSENT_BYTES_MAX} bytes");
-            why
-        },
-    )
+pub fn parse(text: &str) -> Result<Token, String> {
+    let bytes = BASE64URL.decode(text.trim().trim_end_matches('=')).ok();
+    let fits = |bytes: &Vec<u8>| (1..=CONSENT_BYTES_MAX).contains(&bytes.len());
+    let wrong = || "not a consent as `molia-router consent` prints it".to_owned();
+    bytes.filter(fits).map(Token).ok_or_else(wrong)
 }
 
 fn subject(text: &str) -> Result<Subject, String> {
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_no_consent_is_refused() {
-        assert_eq!(parse("AQID"), Ok(vec![1, 2, 3]));
+        assert_eq!(parse("AQID"), Ok(Token(vec![1, 2, 3])));
         for wrong in ["", "a b", "*", &"A".repeat(400)] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

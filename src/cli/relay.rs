@@ -30,7 +30,7 @@ pub struct Args {
     peer: PeerId,
     /// What `consent --scope relay` prints there; not needed for a port that is ours already
     #[arg(long, value_name = "TOKEN", value_parser = consent::parse)]
-    consent: Option<Vec<u8>>,
+    consent: Option<consent::Token>,
     /// Wait so long for the other peer: a number of s, m, h or d
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     wait: Duration,
@@ -66,8 +66,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn ask(client: &mut Client, args: &Args) -> Result<PortGrant, Error> {
     let clock = Clock::start();
     let until = clock.moment() + args.wait;
+    let consent = args.consent.as_ref().map_or(&[][..], |token| &token.0);
     loop {
-        match client.wireguard_port(&args.peer, args.consent.as_deref().unwrap_or_default()) {
+        match client.wireguard_port(&args.peer, consent) {
             Err(Error::Refused { refusal, .. })
                 if matches!(refusal.code, Code::NotFound | Code::Busy)
                     && clock.moment() < until =>
