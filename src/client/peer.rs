@@ -262,6 +262,16 @@ impl<I: Initiator> Peer<I> {
         }
     }
 
+    /// Sends a keepalive now, if there are keys: from it the router learns where we are.
+    pub fn show_address(&mut self, now: Moment) {
+        let mut out = [0; DATAGRAM_BYTES_MAX];
+        if self.session.is_established(now)
+            && let Some(len) = self.session.seal(now, &[], &mut out)
+        {
+            self.outbox.push_back(out[..len].to_vec());
+        }
+    }
+
     /// The next datagram to send to the router, until `None`.
     pub fn poll_transmit(&mut self, now: Moment) -> Option<Vec<u8>> {
         loop {

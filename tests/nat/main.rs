@@ -16,4 +16,5 @@ mod housekeeping;
 mod matrix;
 mod prober;
 mod product;
+mod rebinding;
 mod stock;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::lab::{Client, Lab, Missing, Process, Server};
 
 /// For what nothing waits for unless it fails; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A router on a server, with the files of everybody.
 pub(crate) struct Deployment {
@@ -122,6 +122,18 @@ impl Deployment {
         let secret_file = self.place.0.join(format!("{file}.wireguard"));
         fs::write(&secret_file, secret).unwrap();
         Identity { number, file, id, wireguard_key, secret_file }
+    }
+
+    /// Starts the second client listening, and then the first one punching, with these arguments
+    /// more; the first is the one that punches.
+    pub(crate) fn begin(&self, lab: &Lab, [a, b]: [Client; 2], args: &[&str]) -> [Process; 2] {
+        let ((a_key, _), (b_key, b_id)) = (self.identity(), self.identity());
+        let router = ["--router", &self.link];
+        let listen = [&["punch", "--listen", "--identity", &b_key], &router[..]].concat();
+        let mut listener = self.spawn(lab, b, &listen);
+        listener.expect(PATIENCE, |_| Some(())).unwrap();
+        let punch = [&["punch", &b_id, "--json", "--identity", &a_key], &router[..], args].concat();
+        [self.spawn(lab, a, &punch), listener]
     }
 
     /// Lets the first client look for the second one.

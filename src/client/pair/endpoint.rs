@@ -34,6 +34,9 @@ pub(super) const PAIRS_MAX: usize = 256;
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 /// The router is called again after this.
 const RECALL: Duration = Duration::from_secs(1);
+/// Relayed data is taken from the address of the session alone, and a NAT may change that at any
+/// time without a word: while data is relayed, the router is shown this often where we are.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// First bytes.
 const CHANNEL: u8 = 5;
 const PROBE: u8 = 6;
@@ -57,6 +60,8 @@ pub struct Endpoint<I> {
     pub(super) pairs: Vec<Pair>,
     pub(super) asking: Asking,
     recall_at: Moment,
+    /// When the router was last shown where we are.
+    shown_at: Moment,
     out: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
 }
@@ -82,6 +87,7 @@ impl<I: Initiator> Endpoint<I> {
             pairs: Vec::new(),
             asking: Asking::default(),
             recall_at: Moment::NEVER,
+            shown_at: Moment::START,
             out: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -200,6 +206,11 @@ impl<I: Initiator> Endpoint<I> {
     pub fn poll_transmit(&mut self, now: Now) -> Option<Transmit> {
         self.run(now);
         if let Some(transmit) = self.out.pop_front() {
+            let relayed = transmit.datagram.first() == Some(&CHANNEL);
+            if relayed && now.at.since(self.shown_at) >= SHOW_EVERY {
+                self.shown_at = now.at;
+                self.peer.show_address(now.at);
+            }
             return Some(transmit);
         }
         let datagram = self.peer.poll_transmit(now.at)?;
