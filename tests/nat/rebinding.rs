@@ -21,7 +21,7 @@ fn a_transfer_goes_on_when_a_nat_changes_the_port() {
         let server = lab.server()?;
         let routers = [
             lab.router(Nat::new(Behaviour::PortRestricted))?,
-            lab.router(Nat::new(Behaviour::Linux))?,
+            lab.router(Nat::new(Behaviour::FullCone))?,
         ];
         let clients = [lab.client(routers[0])?, lab.client(routers[1])?];
         let deployment = Deployment::start(&lab, server, "rebinding")?;
