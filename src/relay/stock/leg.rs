@@ -31,6 +31,8 @@ pub(super) struct Bound {
     pub(super) heard: Moment,
     /// Its last initiations.
     pub(super) asked: [Option<Asked>; 2],
+    /// The index that its last data named.
+    pub(super) index: Option<u32>,
 }
 
 /// An address that a leg may be bound to.
@@ -113,12 +115,35 @@ impl Leg {
             return None;
         }
         let before = self.candidate(path).map(|at| self.candidates.remove(at));
+        self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes));
+        Some(self.candidates.len() - 1)
+    }
+
+    /// Takes note of data from elsewhere, if it names the index that the bound address did: its peer
+    /// may have moved and not know, and then nothing but keepalives comes from there.
+    pub(super) fn hear_wanderer(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        (index, bytes): (u32, u32),
+        permitted: impl FnOnce(&std::net::SocketAddr) -> bool,
+    ) {
+        if self.bound.is_none_or(|bound| bound.index != Some(index)) {
+            return;
+        }
+        if let Some(at) = self.candidate(path) {
+            let credit = &mut self.candidates[at].credit;
+            *credit = credit.saturating_add(bytes);
+        } else if permitted(&path.peer) && self.strangers.take(now, &STRANGERS, 1) {
+            self.propose(path, bytes);
+        }
+    }
+
+    fn propose(&mut self, path: &Path, credit: u32) {
         if self.candidates.is_full() {
             self.candidates.remove(0);
         }
-        let credit = before.map_or(0, |it| it.credit).saturating_add(bytes);
         self.candidates.push(Candidate { path: *path, credit, asked: None, answered: None });
-        Some(self.candidates.len() - 1)
     }
 
     /// Who gets an initiation of the other side: the bound address, or in place of a silent one the last
@@ -171,6 +196,6 @@ impl Leg {
         if let Some(at) = self.candidate(&path) {
             asked[0] = self.candidates.remove(at).asked;
         }
-        self.bound = Some(Bound { path, heard: now, asked });
+        self.bound = Some(Bound { path, heard: now, asked, index: None });
     }
 }

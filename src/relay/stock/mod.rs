@@ -13,6 +13,9 @@
 //! * Who answers an initiation of the other side that was sent to that address alone, is there as well.
 //!   So two peers get together that are both unbound. While a bound address is alive nobody gets initiations in its place.
 //!
+//! * Data from elsewhere that names the index which the bound address named makes a candidate as well: a
+//!   peer that sends nothing but keepalives does not notice that its NAT chose another port.
+//!
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound has got no more bytes than it sent.

@@ -14,6 +14,7 @@ use crate::wire::channel;
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
 const COOKIE: u8 = 3;
+const DATA: u8 = 4;
 
 impl Relay {
     /// Pays for bytes that are not of a channel out of what the router gives to relaying, if
@@ -54,7 +55,7 @@ impl Stock {
             INITIATION => self.initiation(now, slot, side, path, first, permitted)?,
             RESPONSE => self.answer(now, slot, side, path, first)?,
             COOKIE => self.cookie(slot, side, path, first)?,
-            _ => self.data(now, slot, side, path, first)?,
+            _ => self.data(now, slot, side, path, (first, sized), permitted)?,
         };
         if !self.charge(now, slot, side, path, bytes, pay) {
             return Err(Drop::RelayBudget);
@@ -75,6 +76,9 @@ impl Stock {
         }
         if let Some(bound) = leg.bound.as_mut().filter(|bound| bound.path.peer == path.peer) {
             (bound.heard, bound.path.local) = (now, path.local);
+            if first[0] == DATA {
+                bound.index = Some(word(first, 4));
+            }
             pair.expires = now + lifetime;
         }
         self.stats.forwarded_datagrams += segments as u64;
@@ -162,7 +166,8 @@ impl Stock {
         slot: u32,
         side: usize,
         path: &Path,
-        message: &[u8],
+        (message, bytes): (&[u8], u32),
+        permitted: impl FnOnce(&SocketAddr) -> bool,
     ) -> Result<Receiver, Drop> {
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
@@ -170,8 +175,9 @@ impl Stock {
         if !leg.is_bound_to(path) {
             // The answer went there and nowhere else, and here it comes back.
             let index = word(message, 4);
-            let at = leg.candidate(path).ok_or(Drop::RelaySource)?;
-            if leg.candidates[at].answered != Some(index) {
+            let answered = leg.candidate(path).and_then(|at| leg.candidates[at].answered);
+            if answered != Some(index) {
+                leg.hear_wanderer(now, path, (index, bytes), permitted);
                 return Err(Drop::RelaySource);
             }
             leg.bind(now, *path);

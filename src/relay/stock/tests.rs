@@ -204,6 +204,24 @@ fn both_may_move_at_once() {
 }
 
 #[test]
+fn who_moved_without_knowing_is_asked_where_it_is() {
+    let mut bench = Bench::bound();
+    let keepalive = |index| indexed(4, 32, index);
+    // A's NAT has another port for it now, and it sends nothing but keepalives.
+    for _ in 0..5 {
+        bench.pass(7);
+        bench.ok(OF_B, B, &data(11), A);
+        assert_eq!(bench.send(OF_A, ELSEWHERE, &keepalive(20)), Err(Drop::RelaySource));
+        assert_eq!(bench.send(OF_A, "6.6.6.6:6", &keepalive(21)), Err(Drop::RelaySource));
+        assert_eq!(bench.send(OF_A, "5.5.5.5:9", &keepalive(20)), Err(Drop::RelaySource));
+    }
+    bench.ok(OF_B, B, &initiation(1, 50), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &response(2, 51, 50), B);
+    bench.ok(OF_B, B, &data(51), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &data(50), B);
+}
+
+#[test]
 fn an_initiation_goes_to_one_address() {
     let mut bench = Bench::new();
     assert!(bench.send(OF_A, A, &initiation(2, 10)).is_err());
