@@ -49,8 +49,9 @@ const SEEDS: u64 = 20;
 
 /// Reasons that no seed can show here.
 const UNREACHABLE: [(Drop, &str); 4] = [
-    (Drop::StunMalformed, "STUN is not served yet"),
-    (Drop::StunRate, "STUN is not served yet"),
+    (Drop::StunMalformed, "no world serves STUN"),
+    (Drop::StunRate, "no world serves STUN"),
+    (Drop::RelayUnbound, "no world has ports for unmodified WireGuard peers"),
     (Drop::SendFailed, "counted by the port, and there is none"),
     (Drop::TooLarge, "every answer is made to fit"),
 ];
