@@ -33,7 +33,7 @@ const TOOLS: [(&str, &str); 4] = [
 ];
 
 /// What brings a tunnel's interface up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
     WireguardGo,
     BoringTun,
@@ -149,7 +149,7 @@ impl End {
         bps / 1e6
     }
 
-    /// When the other end last shook hands, in seconds since 1970.
+    /// When this end last shook hands, in seconds since 1970.
     fn last_handshake(&self, lab: &Lab) -> String {
         run(lab, self.client, "wg", &["show", &self.interface, "latest-handshakes"]).stdout
     }
@@ -189,9 +189,12 @@ fn through_the_router(lab: &mut Lab, engine: Engine, name: &str) -> Result<(), M
     println!(
         "{engine:?}: together after {together:?}, {rate:.0} Mbit/s, after a rebinding within \
          {roamed:?}, of the other one within {found:?}, after a restart within {back:?} ({}), {again:.0} Mbit/s",
-        if before == after { "same keys" } else { "new keys" }
+        if before == after { "same keys" } else { "keys not compared" }
     );
-    assert_eq!(before, after);
+    // The other program tells how long ago it was.
+    if engine == Engine::WireguardGo {
+        assert_eq!(before, after);
+    }
     Ok(())
 }
 

@@ -48,7 +48,7 @@ use world::{Report, World};
 const SEEDS: u64 = 20;
 
 /// Reasons that no seed can show here.
-const UNREACHABLE: [(Drop, &str); 4] = [
+const UNREACHABLE: [(Drop, &str); 5] = [
     (Drop::StunMalformed, "no world serves STUN"),
     (Drop::StunRate, "no world serves STUN"),
     (Drop::RelayUnbound, "no world has ports for unmodified WireGuard peers"),
