@@ -1,6 +1,5 @@
 //! A NAT gives a client another port in the middle of a transfer.
 
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,8 +27,10 @@ fn a_transfer_goes_on_when_a_nat_changes_the_port() {
         for (way, kind) in [(&["--relay-only"][..], "relay"), (&["--no-relay"], "direct")] {
             let (count, seconds) = (SENT.to_string(), SECONDS.to_string());
             let args = [way, &["--count", &count, "--for", &seconds]].concat();
-            let [puncher, _listener] = deployment.begin(&lab, clients, &args);
-            thread::sleep(Duration::from_secs(SECONDS / 2));
+            let [puncher, mut listener] = deployment.begin(&lab, clients, &args);
+            // In the middle: whatever the listener says meanwhile.
+            let half = Duration::from_secs(SECONDS / 2);
+            let _ = listener.expect(half, |_| None::<()>);
             lab.rebind(routers[0], Rebind::Port)?;
             let ended = puncher.finish(PATIENCE);
             assert!(ended.well, "{kind}: {ended:?}");
