@@ -74,8 +74,9 @@ pub enum Mail {
     Leg(Leg),
     /// One prefix bucket of the sender's table.
     Snapshot(Arc<Snapshot>),
-    /// The sender lost all it had and begins anew, or what it said got lost: forget it, and tell it
-    /// what it has to know.
+    /// What the sender said got lost: forget what it told of its peers, and tell it what it has to know.
+    Lost,
+    /// The sender lost all it had and begins anew.
     Restarted,
 }
 
@@ -103,6 +104,7 @@ impl Mail {
             | Self::Ask(..)
             | Self::Unasked(_)
             | Self::Snapshot(_)
+            | Self::Lost
             | Self::Restarted => Class::Control,
         }
     }
@@ -129,6 +131,7 @@ impl Mail {
             | Self::Introduced(_)
             | Self::Allocation(_)
             | Self::Snapshot(_)
+            | Self::Lost
             | Self::Restarted => None,
         }
     }
@@ -155,6 +158,7 @@ impl Mail {
             | Self::Ask(..)
             | Self::Unasked(_)
             | Self::Snapshot(_)
+            | Self::Lost
             | Self::Restarted => None,
         }
     }
@@ -178,7 +182,7 @@ struct Letter {
 /// Letters with which a poll stops and leaves the rest to the next one.
 const POLL_LETTERS: usize = 512;
 /// Those, snapshots for all other shards, and what a full receive slot leads to, with room to spare.
-const LETTERS_MAX: usize = 4096;
+const LETTERS_MAX: usize = 8192;
 /// A slot full of datagrams that belong elsewhere, and as much again.
 const PAYLOADS_MAX: usize = 2 * limits::RX_SLOT_BYTES;
 
@@ -297,6 +301,7 @@ impl<T: Tunnel> Router<T> {
             Mail::Allocation(letter) => self.pass_allocation(now, letter),
             Mail::Leg(news) => self.told_of_leg(now, from, news),
             Mail::Snapshot(snapshot) => self.others.replace(snapshot),
+            Mail::Lost => self.forget_peers_of(now, from),
             Mail::Restarted => self.begin_again_with(now, from),
         }
     }

@@ -133,7 +133,7 @@ pub struct Router<T: Tunnel> {
     /// What is known of the NATs of peers whose home this shard is.
     facts: FactTable,
     /// How often peers may be asked for it.
-    notified: BucketTable<PeerId>,
+    notified: BucketTable<(PeerId, Option<Prefix>)>,
     /// Filter probes on their way.
     probes: probes::Probes,
     /// What the other router is to do, if there is one.

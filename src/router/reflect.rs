@@ -18,6 +18,7 @@ use crate::wire::body::{ReflectReq, ReflectResp};
 use crate::wire::{self, Code, Kind, Multiaddr, multiaddr};
 
 use super::probes::{Probe, ProbedFrom};
+use super::rendezvous::SERVICE_PORTS;
 use super::{Request, Router};
 
 /// Probes that one session may ask for.
@@ -154,7 +155,10 @@ impl<T: Tunnel> Router<T> {
             return Err(Code::Unauthorized);
         }
         let target = multiaddr::decode(target).map_err(|_| Code::Invalid)?;
-        if target::forbidden(&target, &self.config.own, self.config.allow_private).is_some() {
+        let service = target.port() < SERVICE_PORTS;
+        if service
+            || target::forbidden(&target, &self.config.own, self.config.allow_private).is_some()
+        {
             return Err(Code::Unauthorized);
         }
         let full = || TokenBucket::full(&PROBES_OF_OTHER, now.at);
@@ -173,8 +177,10 @@ impl<T: Tunnel> Router<T> {
     /// Makes the probes leave whose time has come.
     pub(super) fn poll_probes(&mut self, now: Now) {
         while let Some(session) = self.probes.due(now.at) {
-            let waiting = &mut self.peers.at(session).probes_waiting;
-            *waiting = waiting.saturating_sub(1);
+            if self.sessions.session(session).is_some() {
+                let waiting = &mut self.peers.at(session).probes_waiting;
+                *waiting = waiting.saturating_sub(1);
+            }
         }
     }
 

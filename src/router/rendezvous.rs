@@ -34,12 +34,12 @@ use super::{Mail, Request, Router, Source};
 
 /// Introductions that one session may ask for.
 const ASKED: Rate = Rate::new(2, 10);
-/// Those that one peer is notified of, whoever asks.
+/// Those that one peer is notified of: of all that it consented to, and of each network.
 pub(super) const NOTIFIED: Rate = Rate::new(4, 16);
 /// Peers whose notices are counted apart.
 pub(super) const NOTIFIED_PEERS: usize = 4096;
 /// Ports below are those of services, which a probe is never aimed at.
-const SERVICE_PORTS: u16 = 1024;
+pub(super) const SERVICE_PORTS: u16 = 1024;
 
 /// Addresses that a peer may be reached at.
 type Candidates = ArrayVec<SocketAddr, CANDIDATES_MAX>;
@@ -199,7 +199,11 @@ impl<T: Tunnel> Router<T> {
         let Some(rtt) = present.map(Session::srtt) else {
             return self.introduced(now, introduction);
         };
-        if !self.notified.take(now.at, &target, 1) {
+        // A consent is good for a notice whatever others do; without one, networks do not spend each
+        // other's.
+        let asker = Prefix::of(introduction.observed.ip());
+        let counted = (target, introduction.consent.is_empty().then_some(asker));
+        if !self.notified.take(now.at, &counted, 1) {
             return self.introduced(now, introduction);
         }
         self.rng.fill_bytes(&mut introduction.outcome.secret);
@@ -335,16 +339,34 @@ impl<T: Tunnel> Router<T> {
     /// What one side, observed at an address that it proved, is to be tried at by another that is
     /// seen at `seer`: first that address, then those it declares that may be told.
     fn told(&self, observed: SocketAddr, declared: &[SocketAddr], seer: IpAddr) -> Candidates {
-        // Behind one NAT, what it is called in there is the way; elsewhere it would be somebody else.
+        // Only what it proved is told of it, but for other ports there, and, behind one NAT, what it
+        // is called in there: probes to anything else would be aimed at others.
         let together = observed.ip() == seer;
+        let there = network(observed.ip());
         let may = |addr: &SocketAddr| {
             let lan = together && *addr != observed && Scope::of(addr.ip()) == Scope::Private;
+            let near = network(addr.ip()) == there || self.config.allow_private;
+            if !near && !lan {
+                return false;
+            }
             let private = self.config.allow_private || lan;
             addr.port() >= SERVICE_PORTS
                 && target::forbidden(addr, &self.config.own, private).is_none()
         };
         let declared = declared.iter().copied().filter(|addr| *addr != observed);
         std::iter::once(observed).chain(declared).filter(may).take(CANDIDATES_MAX).collect()
+    }
+}
+
+/// The network that is one host's: an address of IPv4, a /64 of IPv6.
+fn network(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[8..].fill(0);
+            octets
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl<T: Tunnel> Router<T> {
         let shards = std::mem::take(&mut self.lost.0);
         self.lost.1 = Moment::NEVER;
         for shard in shards.iter() {
-            self.tray.post(shard, Mail::Restarted, &[]);
+            self.tray.post(shard, Mail::Lost, &[]);
             self.telling.retain(|(told, _)| *told != shard);
             self.telling.push_back((shard, 0));
         }
@@ -57,9 +57,15 @@ impl<T: Tunnel> Router<T> {
     /// Shard `from` lost everything: its sessions are no more, it knows none of the peers here
     /// whose ids it owns, and nobody of those this shard owns.
     pub(super) fn begin_again_with(&mut self, now: Now, from: u16) {
+        self.relay.shard_ended(from);
+        self.forget_peers_of(now, from);
+    }
+
+    /// What shard `from` had to tell got lost: it tells all of it again. Channels of its peers go on:
+    /// whoever can fill a mailbox must not be able to end them.
+    pub(super) fn forget_peers_of(&mut self, now: Now, from: u16) {
         self.table.shard_ended(from);
         self.directory.shard_ended(from);
-        self.relay.shard_ended(from);
         let mut known = self.table.take_changed();
         self.table.iter().for_each(|entry| known.add(entry.id.0[0]));
         self.publisher.changed(now.at, &known);

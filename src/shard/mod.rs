@@ -198,7 +198,8 @@ impl Shard<'_> {
             let Some(Received { from, mail, len, .. }) = mailbox.next(&mut payload) else { break };
             router.deliver(now, from, mail, &payload[..len], &mut outlet);
             router.transmit(now, &mut outlet);
-            take_changes(now, router, keeper);
+            // Before the next one: each may lead to a letter for every other shard.
+            post(now, router, mailbox, keeper);
         }
     }
 

@@ -149,15 +149,20 @@ fn two_stock_peers_talk_and_roam() {
     let mut tunnels = tunnels(&mut bench);
     shake_hands(&mut bench, &mut tunnels);
     talk(&mut bench, &mut tunnels);
-    // A is elsewhere: what it sends is dropped until it shakes hands from there.
-    tunnels[0].at = "7.7.7.7:7".parse().unwrap();
+    // Somebody else's address, which A's session never proved: nothing goes there, whatever is
+    // said to come from it.
+    let home = std::mem::replace(&mut tunnels[0].at, "7.7.7.7:7777".parse().unwrap());
+    let initiation = tunnels[0].initiation();
+    assert_eq!(tunnels[0].send(&mut bench, &initiation), []);
+    // A has another port: what it sends is dropped until it shakes hands from there.
+    tunnels[0].at = std::net::SocketAddr::new(home.ip(), 7777);
     let sealed = tunnels[0].seal(&packet(9));
     assert_eq!(tunnels[0].send(&mut bench, &sealed), []);
     let [a, b] = &mut tunnels;
     let initiation = a.initiation();
     let got = one(a.send(&mut bench, &initiation), AT_B);
     let answer = b.take(&got);
-    let got = one(b.send(&mut bench, &answer), "7.7.7.7:7");
+    let got = one(b.send(&mut bench, &answer), "1.1.1.1:7777");
     let keepalive = a.take(&got);
     one(a.send(&mut bench, &keepalive), AT_B);
     talk(&mut bench, &mut tunnels);

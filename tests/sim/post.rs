@@ -61,6 +61,7 @@ impl Letter {
             | Mail::Ask(..)
             | Mail::Unasked(_)
             | Mail::Snapshot(_)
+            | Mail::Lost
             | Mail::Restarted => None,
         }
     }

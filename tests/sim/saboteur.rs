@@ -411,7 +411,7 @@ impl Saboteur {
             Mail::List { .. } => self.is(Fault::Withhold),
             Mail::Gone(..) => self.is(Fault::Linger),
             Mail::Snapshot(_) => self.is(Fault::Isolate) && letter.to == 0,
-            Mail::Restarted => self.is(Fault::Hush),
+            Mail::Restarted | Mail::Lost => self.is(Fault::Hush),
             _ => false,
         }
     }

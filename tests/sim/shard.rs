@@ -261,6 +261,7 @@ impl Shard {
             | Mail::Gone(..)
             | Mail::Unasked(_)
             | Mail::Snapshot(_)
+            | Mail::Lost
             | Mail::Restarted => {}
         }
         self.idle_turns = 0;

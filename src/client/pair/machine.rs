@@ -464,5 +464,5 @@ impl Pair {
 
 /// Probes are small and few, but they go nowhere by a stranger's word alone that no peer can be.
 fn may_be_probed(address: &SocketAddr) -> bool {
-    crate::net::target::forbidden(address, &[], true).is_none()
+    address.port() >= 1024 && crate::net::target::forbidden(address, &[], true).is_none()
 }

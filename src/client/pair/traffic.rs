@@ -19,6 +19,8 @@ use crate::wire::channel::Channel;
 const HELLO_PAUSE: Duration = Duration::from_millis(250);
 /// Datagrams that wait for a connection, or for the other side's proof.
 const WAITING_MAX: usize = 256;
+/// Datagrams kept of a peer that has not proved its id: it may be anybody.
+const EARLY_MAX: usize = 16;
 /// A channel that we learnt of from what came over it is taken to hold for so long.
 const LEARNT_FOR: Duration = Duration::from_secs(600);
 
@@ -204,7 +206,7 @@ impl Pair {
             Some(Packet::Data(payload)) if self.trust.proven => {
                 self.events.push_back(Event::Received(self.peer, payload.to_vec()));
             }
-            Some(Packet::Data(payload)) if self.trust.early.len() < WAITING_MAX => {
+            Some(Packet::Data(payload)) if self.trust.early.len() < EARLY_MAX => {
                 self.trust.early.push(payload.to_vec());
             }
             Some(Packet::Hello(hello)) => self.heard_hello(now, &hello),

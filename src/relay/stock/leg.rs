@@ -1,5 +1,7 @@
 //! A leg: who is bound to it, and who would like to be.
 
+use std::time::Duration;
+
 use arrayvec::ArrayVec;
 
 use super::{STALE, STRANGERS};
@@ -9,6 +11,8 @@ use crate::ids::WgKey;
 use crate::net::Path;
 use crate::time::Moment;
 
+/// Nothing goes to an address that nothing came from for so long.
+const HEARD_WITHIN: Duration = Duration::from_secs(180);
 /// Candidates of a leg; the oldest goes.
 const CANDIDATES: usize = 4;
 /// The last two MACs of a handshake message, 16 bytes each.
@@ -104,6 +108,11 @@ impl Leg {
         self.bound.is_some_and(|bound| now.since(bound.heard) < STALE)
     }
 
+    /// Whether something came from the bound address lately enough that anything may go there.
+    pub(super) fn was_heard(&self, now: Moment) -> bool {
+        self.bound.is_some_and(|bound| now.since(bound.heard) < HEARD_WITHIN)
+    }
+
     pub(super) fn candidate(&self, path: &Path) -> Option<usize> {
         self.candidates.iter().position(|it| it.path.peer == path.peer)
     }
@@ -126,7 +135,7 @@ impl Leg {
         now: Moment,
         path: &Path,
         (index, bytes): (u32, u32),
-        permitted: impl FnOnce(&std::net::SocketAddr) -> bool,
+        permitted: impl FnOnce(&super::Side, &std::net::SocketAddr) -> bool,
     ) {
         if self.bound.is_none_or(|bound| bound.index != Some(index)) {
             return;
@@ -134,7 +143,7 @@ impl Leg {
         if let Some(at) = self.candidate(path) {
             let credit = &mut self.candidates[at].credit;
             *credit = credit.saturating_add(bytes);
-        } else if permitted(&path.peer) && self.strangers.take(now, &STRANGERS, 1) {
+        } else if permitted(&self.side, &path.peer) && self.strangers.take(now, &STRANGERS, 1) {
             self.propose(path, bytes);
         }
     }

@@ -35,6 +35,7 @@ mod route;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::bucket::{BucketTable, Keyed, Meter, Rate};
@@ -83,6 +84,8 @@ pub struct Side {
     pub key: WgKey,
     /// What its rate is multiplied by: 1 to 16.
     pub factor: u8,
+    /// The address that its session proved when it asked; `None` if that is not known.
+    pub ip: Option<IpAddr>,
 }
 
 /// A leg as its peer is told of it.

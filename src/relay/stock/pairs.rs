@@ -30,6 +30,7 @@ impl Stock {
                 continue;
             };
             leg.side.factor = side.factor;
+            leg.side.ip = side.ip.or(leg.side.ip);
             if leg.side.key != side.key {
                 leg.rekey(side.key);
             }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::leg::{Asked, Leg, Receiver};
-use super::{FIRST_SOCKET, Stock, meter};
+use super::{FIRST_SOCKET, Side, Stock, meter};
 use crate::drops::Drop;
 use crate::net::{Path, Prefix};
 use crate::relay::Relay;
@@ -32,8 +32,8 @@ impl Relay {
 
 impl Stock {
     /// Where `segments` datagrams that came together to one port go: one message, `first`, or a run
-    /// of data that begins with it; `bytes` are all of theirs. `permitted` says where anything may be
-    /// sent at all, and `pay` takes from the router's budget.
+    /// of data that begins with it; `bytes` are all of theirs. `permitted` says where a peer may be
+    /// at all, and `pay` takes from the router's budget.
     ///
     /// # Errors
     /// Why they are to be dropped.
@@ -42,7 +42,7 @@ impl Stock {
         now: Moment,
         path: &Path,
         (first, bytes, segments): (&[u8], usize, usize),
-        permitted: impl FnOnce(&SocketAddr) -> bool,
+        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
         pay: impl FnOnce(usize) -> bool,
     ) -> Result<Path, Drop> {
         channel::inner(first)?;
@@ -63,6 +63,9 @@ impl Stock {
         let lifetime = self.lifetime();
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
+        if to == Receiver::Bound && !other.was_heard(now) {
+            return Err(Drop::RelayUnbound);
+        }
         let to_path = other.path(to).ok_or(Drop::RelayChannel)?;
         other.spend(to, sized);
         if first[0] == RESPONSE
@@ -93,7 +96,7 @@ impl Stock {
         side: usize,
         path: &Path,
         message: &[u8],
-        permitted: impl FnOnce(&SocketAddr) -> bool,
+        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
@@ -102,7 +105,7 @@ impl Stock {
             return Err(Drop::BadMac1);
         }
         if !leg.is_bound_to(path) {
-            if !permitted(&path.peer) {
+            if !permitted(&leg.side, &path.peer) {
                 return Err(Drop::RelayTarget);
             }
             leg.hear_stranger(now, path, bytes).ok_or(Drop::RelayBudget)?;
@@ -167,7 +170,7 @@ impl Stock {
         side: usize,
         path: &Path,
         (message, bytes): (&[u8], u32),
-        permitted: impl FnOnce(&SocketAddr) -> bool,
+        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
     ) -> Result<Receiver, Drop> {
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);

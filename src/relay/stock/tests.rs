@@ -22,7 +22,7 @@ const OF_A: usize = 0;
 const OF_B: usize = 1;
 
 fn side(n: u8) -> Side {
-    Side { peer: PeerId([n; 32]), key: WgKey([n; 32]), factor: 1 }
+    Side { peer: PeerId([n; 32]), key: WgKey([n; 32]), factor: 1, ip: None }
 }
 
 fn config() -> Config {
@@ -69,7 +69,7 @@ impl Bench {
         let peer: SocketAddr = from.parse().unwrap();
         let path = Path { peer, local: Local { socket, ..Local::default() } };
         let all = (message, message.len(), 1);
-        let to = self.stock.route(self.now, &path, all, |it| it.port() != 9, |_| true);
+        let to = self.stock.route(self.now, &path, all, |_, it| it.port() != 9, |_| true);
         self.books.entry(peer).or_default().0 += message.len();
         to.map(|to| {
             assert_ne!(to.local.socket, socket);

@@ -106,8 +106,6 @@ impl<T: Tunnel> Router<T> {
         if !requester.reachable {
             return self.refuse(now, request, Code::Unauthorized, 0);
         }
-        let channel_shard = self.partition.between(&bound.peer_id, &asked.peer);
-        self.peers.at(session).legs.add(channel_shard);
         let target = Member { peer: asked.peer, reachable: false, ..requester };
         self.pass_allocation(
             now,
@@ -197,6 +195,9 @@ impl<T: Tunnel> Router<T> {
     /// Says where the target is, and remembers to tell the channel's shard when it moves.
     fn join(&mut self, letter: &mut Allocation) -> Desk {
         let (session, peer) = (letter.target.home.session, letter.target.peer);
+        if self.sessions.session(session).is_none() {
+            return Desk::RequestersHome;
+        }
         let bound = self.peers.at(session).identity.filter(|bound| bound.peer_id == peer);
         let (Some(member), Some(bound)) = (self.member(session, peer), bound) else {
             return Desk::RequestersHome;
@@ -211,8 +212,6 @@ impl<T: Tunnel> Router<T> {
         }
         self.peers.at(session).factor = letter.target.factor;
         letter.target = Member { factor: letter.target.factor, ..member };
-        let shard = self.partition.between(&letter.requester.peer, &peer);
-        self.peers.at(session).legs.add(shard);
         Desk::Channel
     }
 
@@ -248,7 +247,9 @@ impl<T: Tunnel> Router<T> {
         let (requester, target) = (&letter.requester, letter.target.peer);
         let shard = self.partition.between(&requester.peer, &target);
         let session = letter.asker.session;
-        self.peers.at(session).factor = requester.factor;
+        if self.sessions.session(session).is_some() {
+            self.peers.at(session).factor = requester.factor;
+        }
         if letter.outcome.is_ok() {
             self.correct(now, shard, requester);
         }

@@ -224,6 +224,9 @@ impl<T: Tunnel> Router<T> {
             && at <= now.at
         {
             self.restless.pop_front();
+            if self.sessions.session(session).is_none() {
+                continue;
+            }
             // Another tenant of the slot would not be restless.
             let peer = self.peers.at(session);
             let (was, identity) = (std::mem::take(&mut peer.restless), peer.identity);
@@ -237,6 +240,10 @@ impl<T: Tunnel> Router<T> {
     /// The channel's shard believes a leg to be there.
     pub(super) fn correct(&mut self, now: Now, shard: u16, believed: &Member) {
         let session = believed.home.session;
+        if self.sessions.session(session).is_none() {
+            let left = Leg::Left(believed.peer, believed.home);
+            return self.tell_shard(now, shard, left);
+        }
         let bound = self.peers.at(session).identity.is_some_and(|it| it.peer_id == believed.peer);
         let Some(member) = self.member(session, believed.peer).filter(|_| bound) else {
             let left = Leg::Left(believed.peer, believed.home);

@@ -49,7 +49,8 @@ impl<T: Tunnel> Router<T> {
     #[inline]
     pub(super) fn forward_run(&mut self, now: Now, datagram: Datagram, outlet: &mut impl Outlet) {
         let Datagram { path, mut buf, segment } = datagram;
-        let datagrams = buf.len().div_ceil(segment.max(1));
+        let segment = segment.max(1);
+        let datagrams = buf.len().div_ceil(segment);
         let routed = Channel::read(&buf).and_then(|header| {
             let shaped = |segment: &[u8]| channel::inner(&segment[HEADER_BYTES..]);
             buf.chunks(segment).try_for_each(|segment| shaped(segment).map(drop))?;

@@ -10,8 +10,8 @@ use crate::drops::Drop;
 use crate::ids::{PeerId, WgKey};
 use crate::net::{Datagram, Outlet, Path, Transmit, target};
 use crate::overlay::records::left;
-use crate::relay::Refused;
 use crate::relay::stock::{Granted, Kept, KeptLeg, PairId, PortWish, Side, Stock};
+use crate::relay::{Member, Refused};
 use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::body::{Addrs, RelayAllocResp};
@@ -43,14 +43,18 @@ impl<T: Tunnel> Router<T> {
             return Some(letter);
         }
         let [key, other_key] = letter.keys?;
-        let told = Side { peer: other.peer, key: other_key, factor: other.factor };
+        let side = |of: &Member, key| {
+            let ip = of.proven.then(|| of.path.peer.ip());
+            Side { peer: of.peer, key, factor: of.factor, ip }
+        };
+        let told = side(&other, other_key);
         let known = self.stock.side(PairId::of(one.peer, other.peer), &other.peer);
         // Without a session of the target, nothing is known of it but what it was before.
         let Some(other_side) = letter.present.then_some(told).or(known) else {
             letter.outcome = Err(Code::NotFound);
             return Some(letter);
         };
-        let sides = [Side { peer: one.peer, key, factor: one.factor }, other_side];
+        let sides = [side(&one, key), other_side];
         letter.new = !stands;
         let allocated = match self.journal.reserve(0) {
             true => self.stock.allocate(now.at, sides),
@@ -180,8 +184,11 @@ impl<T: Tunnel> Router<T> {
         all: (&[u8], usize, usize),
     ) -> Result<Path, Drop> {
         let Self { stock, relay, config, .. } = self;
-        let permitted = |to: &std::net::SocketAddr| {
-            target::forbidden(to, &config.own, config.allow_private).is_none()
+        // Whoever owns both peers could answer to itself from anywhere: what binds a leg is not
+        // the router's proof. A peer's session has that, so a leg is at its address alone.
+        let permitted = |side: &Side, to: &std::net::SocketAddr| {
+            side.ip == Some(to.ip())
+                && target::forbidden(to, &config.own, config.allow_private).is_none()
         };
         stock.route(now.at, path, all, permitted, |bytes| relay.pay_router(now.at, bytes))
     }
@@ -193,6 +200,7 @@ impl<T: Tunnel> Router<T> {
                 peer: PeerId(leg.host.peer_id.0),
                 key: WgKey(leg.host.wireguard.0),
                 factor: leg.factor,
+                ip: leg.bound.map(|bound| bound.ip()),
             },
             port: leg.port,
             bound: leg.bound,
