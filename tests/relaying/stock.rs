@@ -155,7 +155,7 @@ fn two_stock_peers_talk_and_roam() {
     let initiation = tunnels[0].initiation();
     assert_eq!(tunnels[0].send(&mut bench, &initiation), []);
     // A has another port: what it sends is dropped until it shakes hands from there.
-    tunnels[0].at = std::net::SocketAddr::new(home.ip(), 7777);
+    tunnels[0].at = SocketAddr::new(home.ip(), 7777);
     let sealed = tunnels[0].seal(&packet(9));
     assert_eq!(tunnels[0].send(&mut bench, &sealed), []);
     let [a, b] = &mut tunnels;
