@@ -58,7 +58,7 @@ const UNREACHABLE: [(Drop, &str); 5] = [
 
 /// What few seeds show: a session ends 30 s after its last key, and nothing waits that long, but one
 /// in a hundred worlds takes a session's place away while answers wait for it.
-const RARE: [Drop; 1] = [Drop::SessionGone];
+const RARE: [Drop; 2] = [Drop::SessionGone, Drop::ExpiredKeys];
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))

@@ -322,11 +322,15 @@ fn a_pair_is_taken_back_as_it_was() {
 #[test]
 fn a_silent_pair_ends_and_traffic_keeps_one() {
     let mut bench = Bench::bound();
-    for _ in 0..10 {
-        bench.pass(1800);
+    for _ in 0..40 {
+        bench.pass(170);
         assert_eq!(bench.stock.poll(bench.now), None);
         bench.ok(OF_A, A, &data(1), B);
+        bench.ok(OF_B, B, &data(1), A);
     }
+    // Whoever was silent for three minutes may be somebody else by now.
+    bench.pass(181);
+    assert_eq!(bench.send(OF_A, A, &data(1)), Err(Drop::RelayUnbound));
     while bench.stock.take_change().is_some() {}
     bench.pass(3601);
     assert!(bench.stock.next_deadline() <= bench.now);

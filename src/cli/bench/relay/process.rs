@@ -43,12 +43,14 @@ mod tests {
     #[test]
     fn our_own_time_is_what_the_clock_says() {
         let process = Process::of(std::process::id());
-        let before = process.cpu_ns().unwrap();
-        let started = process_cpu_ns();
-        while process_cpu_ns() - started < 30_000_000 {}
-        let spent = process.cpu_ns().unwrap() - before;
-        // Other tests run meanwhile.
-        assert!(spent >= 20_000_000, "{spent} ns");
+        // Threads of other tests end meanwhile and take their time along: now and then.
+        let spends = || {
+            let before = process.cpu_ns().unwrap();
+            let started = process_cpu_ns();
+            while process_cpu_ns() - started < 30_000_000 {}
+            process.cpu_ns().unwrap().saturating_sub(before)
+        };
+        assert!((0..20).any(|_| spends() >= 20_000_000));
         assert!(Process::of(u32::MAX).cpu_ns().is_err(), "no such process");
         assert_eq!(first_number("12 34 5\n"), Some(12));
     }
