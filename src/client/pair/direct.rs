@@ -75,6 +75,8 @@ pub(super) struct Direct {
     pub(super) rtt: Duration,
     /// The peer sends over it too.
     pub(super) used_by_peer: bool,
+    /// Where the peer has come from since, other than by this path.
+    moved_to: Option<SocketAddr>,
     probe_at: Moment,
     probed_at: Moment,
     misses: u32,
@@ -89,6 +91,7 @@ impl Direct {
             attempt,
             rtt,
             used_by_peer: false,
+            moved_to: None,
             probe_at,
             probed_at: now,
             misses: 0,
@@ -106,6 +109,19 @@ impl Direct {
     /// Something authentic came over it. That says nothing of the other direction.
     pub(super) const fn heard(&mut self) {
         self.used_by_peer = true;
+    }
+
+    /// Something authentic came from another address. A peer that used this path has left it, as
+    /// when its NAT gave it another port; of one that never did, each side would follow the other.
+    pub(super) const fn heard_elsewhere(&mut self, from: SocketAddr) {
+        if self.used_by_peer {
+            self.moved_to = Some(from);
+        }
+    }
+
+    /// Whether the peer left this path for that address.
+    pub(super) fn was_left_for(&self, address: SocketAddr) -> bool {
+        self.moved_to == Some(address)
     }
 
     fn alive(&mut self, now: Moment, cadence: &Cadence) {
@@ -184,6 +200,19 @@ mod tests {
         assert_eq!(direct.poll(at(5001), Some(at(3501))), Some(Due::Probe));
         direct.answered(at(5002), Duration::ZERO, &mut cadence);
         assert_eq!(direct.poll(at(6000), Some(at(3501))), None);
+    }
+
+    #[test]
+    fn a_peer_is_followed_from_a_path_that_it_used() {
+        let elsewhere = SocketAddr::new(ADDRESS.ip(), 8);
+        let mut direct = Direct::new(at(0), ADDRESS, [0; 8], Duration::ZERO);
+        direct.heard_elsewhere(elsewhere);
+        assert!(!direct.was_left_for(elsewhere));
+        direct.heard();
+        direct.heard_elsewhere(elsewhere);
+        // What was under way the old way changes nothing.
+        direct.heard();
+        assert!(direct.was_left_for(elsewhere) && !direct.was_left_for(ADDRESS));
     }
 
     #[test]

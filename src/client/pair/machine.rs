@@ -202,7 +202,7 @@ impl Pair {
                 direct.attempt = attempt;
                 direct.answered(now, rtt, &mut self.cadence);
             }
-            Some(direct) if !direct.is_suspect() => {
+            Some(direct) if !direct.is_suspect() && !direct.was_left_for(address) => {
                 self.spare = Some(Spare { address, attempt, rtt, at: now });
             }
             Some(_) | None => self.go_direct(now, attempt, address, rtt),

@@ -150,7 +150,12 @@ impl Pair {
         self.touched = now;
         match (via, &mut self.direct) {
             (Via::Direct(from), Some(direct)) if direct.address == from => direct.heard(),
-            (Via::Direct(from), _) => self.look_at(now, from),
+            (Via::Direct(from), direct) => {
+                if let Some(direct) = direct {
+                    direct.heard_elsewhere(from);
+                }
+                self.look_at(now, from);
+            }
             (Via::Relay(channel), _) => {
                 let known = self.leg.is_some_and(|leg| leg.channel == channel || leg.ours);
                 if !known && self.me.options.relay {
