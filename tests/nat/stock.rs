@@ -1,5 +1,6 @@
 //! Tunnels of unmodified WireGuard behind NATs, each with the router as its endpoint.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -208,12 +209,15 @@ fn wireguard_go_passes_through_the_router_roams_and_outlives_it() {
 
 #[test]
 fn boringtun_passes_through_the_router_roams_and_outlives_it() {
+    // It is no package, so a laboratory may be required and this not be there.
+    if std::env::var_os("MOLIA_BORINGTUN").is_none() {
+        let what =
+            "needs boringtun-cli (cargo install boringtun-cli) and its path in MOLIA_BORINGTUN";
+        let _ = writeln!(std::io::stderr(), "SKIP boringtun through the router: {what}");
+        return;
+    }
     lab::run(|| {
         missing().map_or(Ok(()), Err)?;
-        if std::env::var_os("MOLIA_BORINGTUN").is_none() {
-            let what = "boringtun-cli (its path in MOLIA_BORINGTUN)";
-            return Err(Missing::Tools(vec![(what, "cargo install boringtun-cli")]));
-        }
         through_the_router(&mut Lab::new()?, Engine::BoringTun, "stock-boringtun")
     });
 }
