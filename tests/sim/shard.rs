@@ -333,8 +333,9 @@ impl Shard {
             let mut run = 1;
             let mut whole = !first.is_empty() && self.host.gro;
             while whole && run < RUN_MAX {
+                let room = buf.spare_mut().len();
                 let next = |(from, bytes): &(Path, Vec<u8>)| {
-                    *from == path && !bytes.is_empty() && bytes.len() <= first.len()
+                    *from == path && (1..=first.len().min(room)).contains(&bytes.len())
                 };
                 if !self.backlog.front().is_some_and(next) {
                     break;
