@@ -228,12 +228,7 @@ fn a_hit_allocates_nothing_and_an_accepted_write_what_is_kept() {
     let mut bench = Bench::with(config);
     bench.router.store_room(usize::MAX);
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(3));
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), "8.1.1.1:4000");
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
-    assert_eq!(handled(&mut bench, peer.path(), &sealed), 1);
+    let mut peer = bench.identified(&identity, "8.1.1.1:4000");
     let (writes, lookups) = writes_and_lookups(&mut peer, VALUES);
     let path = peer.path();
     // WireGuard's window of counters bears neither order nor long gaps: pairs, as they were sealed.

@@ -11,8 +11,8 @@ use molia_router::ids::PeerId;
 use molia_router::router::Config;
 use molia_router::signing::consent;
 use molia_router::wire::body::{
-    Addrs, Error, NegotiateReq, RendezvousAck, RendezvousNotify, RendezvousReq, RendezvousResp,
-    RendezvousStatus, Writer, consent_scope,
+    Addrs, Error, RendezvousAck, RendezvousNotify, RendezvousReq, RendezvousResp, RendezvousStatus,
+    Writer, consent_scope,
 };
 use molia_router::wire::{Code, Header, Kind, multiaddr};
 use rand_chacha::ChaCha20Rng;
@@ -51,13 +51,7 @@ fn bench(shards: u16) -> Bench {
 
 fn join(bench: &mut Bench, seed: u64, address: &str) -> Known {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1000 + seed));
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), address);
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
-    let sent = bench.deliver(peer.path(), &sealed);
-    assert_eq!(peer.open(&sent[0].1), Kind::NegotiateResp.id());
+    let peer = bench.identified(&identity, address);
     Known { identity, peer }
 }
 

@@ -44,18 +44,6 @@ fn identity(seed: u64) -> Identity {
     Identity::generate(&mut ChaCha20Rng::seed_from_u64(seed))
 }
 
-/// A peer of this identity, connected; it has said who it is.
-fn identified(bench: &mut Bench, identity: &Identity, address: &str) -> Peer {
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), address);
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let header = Header::request(Kind::NegotiateReq, NEGOTIATE);
-    let sealed = peer.seal(header, |body| request.write(body));
-    assert_eq!(bench.deliver(peer.path(), &sealed).len(), 1);
-    peer
-}
-
 fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut bytes = [0; 1024];
     let mut out = Writer::new(&mut bytes);
@@ -147,7 +135,7 @@ fn due(bench: &mut Bench) -> Vec<Vec<u8>> {
 fn without_a_store_a_write_is_acknowledged_at_once_and_nothing_is_noted() {
     let mut bench = bench(Keeping::Memory);
     bench.router.store_room(0);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     let sent = store(&mut bench, &mut peer, 5, b"kept");
     assert_eq!(stored(&mut peer, &sent), Ok(StoreCode::Ok));
     assert!(changes(&mut bench).is_empty());
@@ -156,7 +144,7 @@ fn without_a_store_a_write_is_acknowledged_at_once_and_nothing_is_noted() {
 #[test]
 fn a_strict_store_is_waited_for() {
     let mut bench = bench(Keeping::Strict);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     assert_eq!(Frames::new(&changes(&mut bench), EPOCH).count(), 1, "the binding");
     bench.router.changes_taken(Some(1));
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty(), "not safe yet");
@@ -183,7 +171,7 @@ fn a_strict_store_is_waited_for() {
 #[test]
 fn a_repeat_of_what_waits_for_the_store_is_answered_once_and_as_the_first() {
     let mut bench = bench_with(Keeping::Strict, 4);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     changes(&mut bench);
     let (key, router) = (Key::of_value(b"one"), identity(support::ROUTER_SEED).peer_id());
     let epoch = signing::stamp::epoch(bench.now.unix_s());
@@ -204,7 +192,7 @@ fn a_repeat_of_what_waits_for_the_store_is_answered_once_and_as_the_first() {
 #[test]
 fn after_a_slow_sync_answers_leave_in_turns() {
     let mut bench = bench(Keeping::Strict);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     for n in 0..90_u32 {
         assert!(store(&mut bench, &mut peer, 10 + n, &n.to_le_bytes()).is_empty());
         changes(&mut bench);
@@ -222,7 +210,7 @@ fn after_a_slow_sync_answers_leave_in_turns() {
 #[test]
 fn what_the_store_did_not_take_is_not_acknowledged() {
     let mut bench = bench(Keeping::Strict);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     changes(&mut bench);
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty());
     changes(&mut bench);
@@ -235,7 +223,7 @@ fn what_the_store_did_not_take_is_not_acknowledged() {
 #[test]
 fn what_does_not_get_safe_is_not_acknowledged() {
     let mut bench = bench(Keeping::Strict);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     assert!(store(&mut bench, &mut peer, 5, b"one").is_empty());
     changes(&mut bench);
     bench.router.changes_taken(Some(2));
@@ -256,7 +244,7 @@ fn what_does_not_get_safe_is_not_acknowledged() {
 #[test]
 fn a_store_without_room_refuses_what_it_cannot_keep_and_serves_what_it_has() {
     let mut bench = bench(Keeping::Store);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     let sent = store(&mut bench, &mut peer, 5, b"before");
     assert_eq!(stored(&mut peer, &sent), Ok(StoreCode::Ok));
     bench.router.store_room(0);
@@ -271,7 +259,7 @@ fn a_store_without_room_refuses_what_it_cannot_keep_and_serves_what_it_has() {
 
 /// Announces the peer of `identity` for a key.
 fn announce(bench: &mut Bench, identity: &Identity, address: &str, key: Key, expires_in_s: u64) {
-    let mut peer = identified(bench, identity, address);
+    let mut peer = bench.identified(identity, address);
     let expires = bench.now.unix_s() + expires_in_s;
     let public = identity.signing_key().verifying_key().to_bytes();
     let said = Provider {
@@ -296,7 +284,7 @@ fn announce(bench: &mut Bench, identity: &Identity, address: &str, key: Key, exp
 /// A router with a value, a key of two providers that a third had to leave, and its log.
 fn with_history() -> (Bench, Vec<u8>, Key) {
     let mut bench = bench(Keeping::Store);
-    let mut peer = identified(&mut bench, &identity(1), "8.1.1.1:4000");
+    let mut peer = bench.identified(&identity(1), "8.1.1.1:4000");
     store(&mut bench, &mut peer, 5, b"kept");
     let topic = Key([7; 32]);
     for (seed, expires_in_s) in [(2, 100), (3, 300), (4, 200)] {
@@ -311,7 +299,7 @@ fn assert_restored(log: &[u8], topic: Key) -> Bench {
     let mut again = bench(Keeping::Store);
     restore(&mut again, log);
     assert!(changes(&mut again).is_empty(), "what is restored is no change");
-    let mut peer = identified(&mut again, &identity(9), "8.9.1.1:4000");
+    let mut peer = again.identified(&identity(9), "8.9.1.1:4000");
     let (value, _) = found(&mut again, &mut peer, Key::of_value(b"kept"));
     assert_eq!(Record::read(&value.unwrap()).unwrap().value, b"kept");
     assert_eq!(found(&mut again, &mut peer, topic), (None, 2));
@@ -324,7 +312,7 @@ fn a_router_goes_on_from_the_log_of_another() {
     let mut again = assert_restored(&log, topic);
     // The first provider had to go, and stays away.
     again.advance(150_000_000_000);
-    let mut peer = identified(&mut again, &identity(9), "8.9.1.1:4000");
+    let mut peer = again.identified(&identity(9), "8.9.1.1:4000");
     assert_eq!(found(&mut again, &mut peer, topic), (None, 2));
     // A statement is a statement: twice is once.
     let twice = [log.clone(), log].concat();
@@ -359,10 +347,10 @@ fn what_has_expired_meanwhile_is_not_taken_back() {
     let mut again = bench(Keeping::Store);
     again.advance(250_000_000_000);
     restore(&mut again, &log);
-    let mut peer = identified(&mut again, &identity(9), "8.9.1.1:4000");
+    let mut peer = again.identified(&identity(9), "8.9.1.1:4000");
     assert_eq!(found(&mut again, &mut peer, topic), (None, 1));
     again.advance(60_000_000_000);
-    let mut peer = identified(&mut again, &identity(9), "8.9.1.1:4000");
+    let mut peer = again.identified(&identity(9), "8.9.1.1:4000");
     assert_eq!(found(&mut again, &mut peer, topic), (None, 0));
 }
 
@@ -387,11 +375,11 @@ fn speak(bench: &mut Bench, peer: &mut Peer, seconds: u64) -> Vec<u8> {
 fn a_peer_is_recorded_when_it_stayed_for_minutes_and_erased_when_it_left() {
     let mut bench = bench(Keeping::Store);
     let who = identity(1);
-    let mut peer = identified(&mut bench, &who, "8.1.1.1:4000");
+    let mut peer = bench.identified(&who, "8.1.1.1:4000");
     assert_eq!(kinds(&changes(&mut bench)), ["binding"]);
     // A key lasts for three minutes, and the peer is asked for a new one in time.
     assert!(speak(&mut bench, &mut peer, 110).is_empty());
-    let mut peer = identified(&mut bench, &who, "8.1.1.1:4000");
+    let mut peer = bench.identified(&who, "8.1.1.1:4000");
     let log = speak(&mut bench, &mut peer, 110);
     assert_eq!(kinds(&log), ["peer"], "once");
     let mut snapshot = Vec::new();
@@ -428,7 +416,7 @@ fn a_binding_from_before_is_not_verified_again_but_its_signature_is_compared() {
     let mut again = bench(Keeping::Store);
     restore(&mut again, &log);
     let who = identity(1);
-    identified(&mut again, &who, "8.1.1.1:4000");
+    again.identified(&who, "8.1.1.1:4000");
     assert!(changes(&mut again).is_empty(), "nothing new");
     let mut forger = again.peer_with(who.wg_secret().clone(), "8.1.1.1:4000");
     again.connect(&mut forger);

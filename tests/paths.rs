@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use molia_router::identity::Identity;
 use molia_router::ids::PeerId;
 use molia_router::router::{Config, Cursor, Keeping};
-use molia_router::wire::body::{Addrs, NegotiateReq, RendezvousReq};
+use molia_router::wire::body::{Addrs, RendezvousReq};
 use molia_router::wire::{Header, Kind};
 use peerstore::record::{NatBehaviour, PathFacts};
 use rand_chacha::ChaCha20Rng;
@@ -28,13 +28,7 @@ fn bench() -> Bench {
 
 fn join(bench: &mut Bench) -> Peer {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(5));
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), HOME);
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
-    assert_eq!(bench.deliver(peer.path(), &sealed).len(), 1);
-    peer
+    bench.identified(&identity, HOME)
 }
 
 /// What was written to the store since the last time.

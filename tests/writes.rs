@@ -8,7 +8,7 @@ use molia_router::identity::Identity;
 use molia_router::ids::Key;
 use molia_router::overlay::records::Share;
 use molia_router::router::Config;
-use molia_router::wire::body::{NegotiateReq, Record, StoreReq, Writer};
+use molia_router::wire::body::{Record, StoreReq, Writer};
 use molia_router::wire::{Header, Kind};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -18,13 +18,7 @@ use support::{Bench, Peer};
 /// A peer that connected from `address` and showed who it is.
 fn identified(bench: &mut Bench, seed: u64, address: &str) -> Peer {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(seed));
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), address);
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
-    bench.deliver(peer.path(), &sealed);
-    peer
+    bench.identified(&identity, address)
 }
 
 fn store(bench: &mut Bench, peer: &mut Peer, correlation: u32) {

@@ -8,7 +8,7 @@ use molia_router::net::Path;
 use molia_router::router::Config;
 use molia_router::signing::consent;
 use molia_router::wire::body::{
-    Error, NegotiateReq, Overflow, RelayAllocReq, RelayAllocResp, Writer, consent_scope,
+    Error, Overflow, RelayAllocReq, RelayAllocResp, Writer, consent_scope,
 };
 use molia_router::wire::channel::Channel;
 use molia_router::wire::{Code, Header, Kind};
@@ -109,13 +109,7 @@ pub(crate) fn config() -> Config {
 
 pub(crate) fn join(bench: &mut Bench, seed: u64, address: &str) -> Known {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1000 + seed));
-    let mut peer = bench.peer_with(identity.wg_secret().clone(), address);
-    bench.connect(&mut peer);
-    let binding = Some(identity.binding(0, u64::from(u32::MAX)));
-    let request = NegotiateReq { binding, ..NegotiateReq::default() };
-    let sealed = peer.seal(Header::request(Kind::NegotiateReq, 1), |body| request.write(body));
-    let answer = bench.deliver(peer.path(), &sealed);
-    assert_eq!(peer.open(&answer[0].1), Kind::NegotiateResp.id());
+    let peer = bench.identified(&identity, address);
     Known { identity, peer }
 }
 

@@ -231,6 +231,11 @@ impl Bench {
     /// A peer that connects from `address` and shows an identity, and so is listed.
     pub(crate) fn list_peer(&mut self, seed: u64, address: &str) {
         let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1000 + seed));
+        self.identified(&identity, address);
+    }
+
+    /// A peer of this identity that connects from `address` and shows who it is.
+    pub(crate) fn identified(&mut self, identity: &Identity, address: &str) -> Peer {
         let mut peer = self.peer_with(identity.wg_secret().clone(), address);
         self.connect(&mut peer);
         let binding = Some(identity.binding(0, u64::from(u32::MAX)));
@@ -240,6 +245,7 @@ impl Bench {
         let sent = self.deliver(peer.path(), &sealed);
         let [(_, answer)] = &sent[..] else { panic!("one answer, not {}", sent.len()) };
         assert_eq!(peer.open(answer), Kind::NegotiateResp.id());
+        peer
     }
 
     /// A PING is still answered with a PONG.
