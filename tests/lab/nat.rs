@@ -186,8 +186,9 @@ impl Nat {
             Behaviour::Open | Behaviour::Firewall => return String::new(),
             Behaviour::Symmetric => format!("snat to {outside}:10000-60000 fully-random"),
             Behaviour::SymmetricSequential => {
-                let first = 10_000 + seed % 25_000;
-                format!("snat to {outside}:numgen inc mod 25000 offset {first}")
+                // The kernel reads a computed port with its bytes swapped.
+                let block = 30 + seed % 97;
+                format!("snat to {outside}:numgen inc mod 256 << 8 | {block}")
             }
             // Another block of ports, since the first choice is always the inside port; below
             // those that hosts and other routers choose.
@@ -234,7 +235,8 @@ impl Nat {
 
     fn outbound(&self, place: &Place) -> String {
         let Place { outside, seed, .. } = place;
-        let port = format!("jhash ip saddr . udp sport mod 30000 seed {} offset 30000", seed + 1);
+        // With its bytes swapped, as the kernel reads it, no port is below 32768.
+        let port = format!("jhash ip saddr . udp sport mod 65536 seed {} | 128", seed + 1);
         let mut chain = format!(
             "chain out {{ type nat hook postrouting priority srcnat\n \
              oifname wan meta l4proto udp snat to {outside}:{port}\n oifname wan masquerade\n"

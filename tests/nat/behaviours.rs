@@ -38,6 +38,40 @@ fn mapping_filtering_and_ports_are_those_of_rfc_4787() {
     });
 }
 
+/// A service's port is refused as a candidate, and those that a moved mapping takes are lower.
+#[test]
+fn ports_are_those_that_hosts_choose() {
+    const SOCKETS: usize = 64;
+    lab::run(|| {
+        let mut lab = Lab::new()?;
+        let server = lab.server()?;
+        let behaviours = [
+            Behaviour::FullCone,
+            Behaviour::AddressRestricted,
+            Behaviour::PortRestricted,
+            Behaviour::SymmetricSequential,
+        ];
+        let clients = behaviours.map(|behaviour| lab.client_behind(Nat::new(behaviour)));
+        let clients: Vec<_> = clients.into_iter().collect::<Result<_, Missing>>()?;
+        let responder = Responder::new(&lab, server, false);
+        let ports = survey(&clients, |client| -> Option<Vec<u16>> {
+            let socket = || responder.socket(&lab, client.host);
+            (0..SOCKETS).map(|_| Some(responder.seen(&socket())?.port())).collect()
+        });
+        for (behaviour, ports) in behaviours.into_iter().zip(ports) {
+            let (ports, name) = (ports.unwrap(), behaviour.name());
+            if behaviour.mapping() == Depends::Nothing {
+                assert!(ports.iter().all(|port| *port >= 32_768), "{name}: {ports:?}");
+            } else {
+                // A question that was asked again took a port too.
+                let ascends = |two: &[u16]| (1..4).contains(&(two[1].wrapping_sub(two[0]) % 256));
+                assert!(ports.windows(2).all(ascends), "{name}: {ports:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn hairpins_are_where_they_were_asked_for() {
     lab::run(|| {

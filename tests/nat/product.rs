@@ -50,6 +50,8 @@ pub(crate) struct Meeting {
     /// Pings through the path, and their answers.
     pub(crate) sent: u64,
     pub(crate) echoed: u64,
+    /// Who the first peer found that it is, and all that it did, for whoever has to find out why.
+    pub(crate) story: String,
 }
 
 impl Deployment {
@@ -254,6 +256,7 @@ impl Meeting {
             direct_ms: whole_ms(&found["direct_ms"]),
             sent: found["sent"].as_u64()?,
             echoed: found["echoed"].as_u64()?,
+            story: format!("{}\n{}", found["us"], found["steps"]),
         })
     }
 }
