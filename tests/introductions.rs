@@ -165,6 +165,20 @@ fn nobody_is_told_of_an_address_that_is_nobodys_business() {
     });
 }
 
+/// The port below 1024 that is known to be its own, and no other one.
+#[test]
+fn a_peer_behind_a_low_port_is_told_of() {
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:500");
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let declared = ["1.1.1.1:500", "1.1.1.1:501"];
+        let sent = ask(&mut bench, &mut a, 1, b.id(), (0, 0), &declared, &[]);
+        let (_, body) = b.peer.frame(&sent[0].1);
+        let notice = RendezvousNotify::read(&body).unwrap();
+        assert_eq!(sockets(&notice.candidates), ["1.1.1.1:500"]);
+    });
+}
+
 #[test]
 fn behind_one_nat_the_inner_addresses_are_told() {
     each_size(|mut bench| {

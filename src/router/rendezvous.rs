@@ -38,7 +38,8 @@ const ASKED: Rate = Rate::new(2, 10);
 pub(super) const NOTIFIED: Rate = Rate::new(4, 16);
 /// Peers whose notices are counted apart.
 pub(super) const NOTIFIED_PEERS: usize = 4096;
-/// Ports below are those of services, which a probe is never aimed at.
+/// Ports below are those of services, which a probe is never aimed at: a peer that was seen at one
+/// proved that it is its own.
 pub(super) const SERVICE_PORTS: u16 = 1024;
 
 /// Addresses that a peer may be reached at.
@@ -350,7 +351,8 @@ impl<T: Tunnel> Router<T> {
                 return false;
             }
             let private = self.config.allow_private || lan;
-            addr.port() >= SERVICE_PORTS
+            let proven = *addr == observed;
+            (proven || addr.port() >= SERVICE_PORTS)
                 && target::forbidden(addr, &self.config.own, private).is_none()
         };
         let declared = declared.iter().copied().filter(|addr| *addr != observed);
