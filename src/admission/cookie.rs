@@ -25,6 +25,8 @@ pub const REPLY_BYTES: usize = 64;
 /// Milliseconds for which one secret makes cookies; they are accepted for as long again.
 pub const EPOCH_MS: u64 = 60_000;
 
+/// Bytes of mac1, mac2 and a cookie.
+const MAC_BYTES: usize = 16;
 const LABEL_MAC1: &[u8] = b"mac1----";
 const LABEL_COOKIE: &[u8] = b"cookie--";
 
@@ -58,9 +60,30 @@ fn labelled(label: &[u8], public: &[u8; 32]) -> [u8; 32] {
     Blake2s256::new().chain(label).chain(public).finalize().into()
 }
 
+/// The two MACs that end a handshake message: what each of them covers, and both.
+struct Macs<'a> {
+    before_mac1: &'a [u8],
+    mac1: &'a [u8; MAC_BYTES],
+    before_mac2: &'a [u8],
+    mac2: &'a [u8; MAC_BYTES],
+}
+
+impl<'a> Macs<'a> {
+    /// `None` of what is too short for two.
+    fn of(message: &'a [u8]) -> Option<Self> {
+        let (before_mac2, mac2) = message.split_last_chunk()?;
+        let (before_mac1, mac1) = before_mac2.split_last_chunk()?;
+        Some(Self { before_mac1, mac1, before_mac2, mac2 })
+    }
+}
+
+/// Whether the mac1 of a handshake message of either kind is under this [key](mac1_key).
+pub fn has_mac1(key: &[u8; 32], message: &[u8]) -> bool {
+    Macs::of(message).is_some_and(|macs| same(&mac(key, macs.before_mac1), macs.mac1))
+}
+
 /// Makes and checks cookies.
 pub struct Cookies {
-    encryption: XChaCha20Poly1305,
     node_secret: [u8; 32],
     /// The epoch of the last call and the secrets of it and of the one before it.
     epoch: u32,
@@ -74,59 +97,55 @@ impl std::fmt::Debug for Cookies {
 }
 
 impl Cookies {
-    /// Cookies of the router with this public key; shards that share `node_secret` accept each other's.
-    pub fn new(public: &[u8; 32], node_secret: [u8; 32]) -> Self {
-        let encryption = XChaCha20Poly1305::new(&cookie_key(public).into());
-        let mut cookies = Self { encryption, node_secret, epoch: 0, secrets: [[0; 32]; 2] };
+    /// Shards that share `node_secret` accept each other's.
+    pub fn new(node_secret: [u8; 32]) -> Self {
+        let mut cookies = Self { node_secret, epoch: 0, secrets: [[0; 32]; 2] };
         cookies.secrets = [cookies.secret_of(0), cookies.secret_of(u32::MAX)];
         cookies
     }
 
-    /// The cookie that the initiation's mac2 proves to hold, if it does: one of this epoch or the last.
-    pub fn shown(
-        &mut self,
-        now: Now,
-        peer: &SocketAddr,
-        initiation: &Initiation,
-    ) -> Option<[u8; 16]> {
-        if initiation[MAC2_AT..] == [0; 16] {
-            return None;
-        }
+    /// The cookie that the mac2 of a handshake message proves to hold, if it does: one of this epoch
+    /// or the last.
+    pub fn shown(&mut self, now: Now, peer: &SocketAddr, message: &[u8]) -> Option<[u8; 16]> {
+        let macs = Macs::of(message).filter(|macs| *macs.mac2 != [0; MAC_BYTES])?;
         self.turn_to(now);
         let address = Address::of(peer);
         let holds = |secret: &[u8; 32]| {
             let cookie = mac(secret, &address.0);
-            same(&mac(&cookie, &initiation[..MAC2_AT]), &initiation[MAC2_AT..]).then_some(cookie)
+            same(&mac(&cookie, macs.before_mac2), macs.mac2).then_some(cookie)
         };
         self.secrets.iter().find_map(holds)
     }
 
-    /// Writes the reply to `initiation`: the cookie for `peer` and its price.
+    /// The reply to a handshake message from `peer` in the name of the owner of `key`, its
+    /// [cookie key](cookie_key): the cookie and its price. `None` to what is no such message.
     pub fn reply(
         &mut self,
         now: Now,
         peer: &SocketAddr,
-        initiation: &Initiation,
+        message: &[u8],
+        key: &[u8; 32],
         difficulty_bits: u8,
         rng: &mut impl RngCore,
-        out: &mut [u8; REPLY_BYTES],
-    ) {
+    ) -> Option<[u8; REPLY_BYTES]> {
+        let macs = Macs::of(message)?;
+        let sender = macs.before_mac1.get(4..8)?;
         self.turn_to(now);
+        let mut out = [0; REPLY_BYTES];
         let (head, sealed) = out.split_at_mut(32);
         head[..4].copy_from_slice(&[3, 0, 0, 0]);
-        head[4..8].copy_from_slice(&initiation[4..8]);
+        head[4..8].copy_from_slice(sender);
         let price = puzzle::Price { difficulty_bits, epoch: self.epoch };
         let nonce = &mut head[8..];
         nonce[..8].copy_from_slice(&price.encode());
         rng.fill_bytes(&mut nonce[8..]);
         let (cookie, tag) = sealed.split_at_mut(16);
         cookie.copy_from_slice(&mac(&self.secrets[0], &Address::of(peer).0));
-        let mac1 = &initiation[MAC1_AT..MAC2_AT];
-        let made = self
-            .encryption
-            .encrypt_in_place_detached((&*nonce).into(), mac1, cookie)
+        let made = XChaCha20Poly1305::new(key.into())
+            .encrypt_in_place_detached((&*nonce).into(), macs.mac1, cookie)
             .expect("16 bytes are within the cipher's limit");
         tag.copy_from_slice(&made);
+        Some(out)
     }
 
     fn turn_to(&mut self, now: Now) {

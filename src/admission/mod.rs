@@ -104,6 +104,7 @@ pub enum Verdict {
 pub struct Admission {
     config: Config,
     mac1_key: [u8; 32],
+    cookie_key: [u8; 32],
     cookies: Cookies,
     load: Load,
     replays: Replays,
@@ -131,7 +132,8 @@ impl Admission {
         let mut keyed = || Keyed::new([rng.next_u64(), rng.next_u64()]);
         Self {
             mac1_key: cookie::mac1_key(public),
-            cookies: Cookies::new(public, node_secret),
+            cookie_key: cookie::cookie_key(public),
+            cookies: Cookies::new(node_secret),
             load: Load::new(config.cookie_threshold_pps),
             replays: Replays::new(config.table_entries, keyed()),
             addresses: BucketTable::new(config.table_entries, config.address, keyed()),
@@ -175,16 +177,17 @@ impl Admission {
         Verdict::Pass(standing)
     }
 
-    /// Writes the cookie reply to an initiation that [`Admission::judge`] did not let through.
+    /// The cookie reply to an initiation that [`Admission::judge`] did not let through.
     pub fn reply(
         &mut self,
         now: Now,
         peer: &SocketAddr,
         initiation: &Initiation,
-        out: &mut [u8; cookie::REPLY_BYTES],
-    ) {
-        let difficulty_bits = self.config.difficulty_bits;
-        self.cookies.reply(now, peer, initiation, difficulty_bits, &mut self.rng, out);
+    ) -> [u8; cookie::REPLY_BYTES] {
+        let bits = self.config.difficulty_bits;
+        let reply =
+            self.cookies.reply(now, peer, initiation, &self.cookie_key, bits, &mut self.rng);
+        reply.expect("an initiation has its two MACs")
     }
 
     /// Remembers an initiation that another shard's admission let through.
@@ -223,8 +226,7 @@ impl Admission {
             return Err(Drop::PacketBudget);
         }
         self.looks += 1;
-        let mac1 = cookie::mac(&self.mac1_key, &initiation[..MAC1_AT]);
-        if !cookie::same(&mac1, &initiation[MAC1_AT..MAC2_AT]) {
+        if !cookie::has_mac1(&self.mac1_key, initiation) {
             return Err(Drop::BadMac1);
         }
         if self.replays.seen(&initiation[4..40]) {

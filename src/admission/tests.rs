@@ -44,8 +44,7 @@ impl Client {
     /// Is refused, and takes the cookie.
     fn take_cookie(&mut self, door: &mut Door) -> Option<Price> {
         let initiation = self.initiate();
-        let mut reply = [0; REPLY_BYTES];
-        door.admission.reply(door.now, &self.at, &initiation, &mut reply);
+        let reply = door.admission.reply(door.now, &self.at, &initiation);
         let (cookie, price) = open_reply(&ROUTER, &initiation, &reply).expect("genuine");
         self.cookie = Some(cookie);
         price
@@ -94,15 +93,13 @@ fn the_reply_carries_price_epoch_and_mark() {
     let mut door = Door::new(small());
     let mut client = Client::at("192.0.2.1:1000");
     let initiation = client.initiate();
-    let mut reply = [0; REPLY_BYTES];
-    door.admission.reply(door.now, &client.at, &initiation, &mut reply);
+    let reply = door.admission.reply(door.now, &client.at, &initiation);
     assert_eq!(reply[..4], [3, 0, 0, 0]);
     assert_eq!(reply[4..8], initiation[4..8]);
     assert_eq!(reply[8], 0, "no price is written as 0");
     assert_eq!(reply[9..13], 29_000_000_u32.to_le_bytes());
     assert_eq!(&reply[13..16], b"MOL");
-    let mut again = [0; REPLY_BYTES];
-    door.admission.reply(door.now, &client.at, &initiation, &mut again);
+    let again = door.admission.reply(door.now, &client.at, &initiation);
     assert_ne!(reply[16..32], again[16..32], "a nonce is used once");
     // Bound to the initiation it answers, and authentic as a whole.
     assert!(open_reply(&ROUTER, &initiation, &reply).is_some());

@@ -45,6 +45,7 @@ use bufpool::Pool;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::admission::cookie::Cookies;
 use crate::admission::stamps::Stamps;
 use crate::bucket::{BucketTable, Keyed};
 use crate::counters::Counters;
@@ -128,6 +129,8 @@ pub struct Router<T: Tunnel> {
     /// Requests that wait for theirs to be opened.
     #[expect(clippy::vec_box, reason = "the boxes are letters, which go on")]
     opening: Vec<Box<Allocation>>,
+    /// Of ports for unmodified WireGuard peers.
+    cookies: Cookies,
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// What is known of the NATs of peers whose home this shard is.
@@ -239,6 +242,7 @@ impl<T: Tunnel> Router<T> {
             blocked: false,
             stock: Stock::new(config.relay_of_shard(), config.ports_of_shard(), &mut keyed),
             opening: Vec::new(),
+            cookies: Cookies::new(secrets.cookies),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             probes: probes::Probes::default(),

@@ -69,7 +69,9 @@ impl Outcome {
                 let late = !meeting.direct && meeting.first_path_ms > RELAY_MS_MAX;
                 let silent = meeting.echoed == 0 || (lossless && meeting.echoed < meeting.sent);
                 let wrong = impossible || missed || late || silent;
-                wrong.then(|| format!("{a} - {b}, {expected:?} expected: {meeting:#?}"))
+                wrong.then(|| {
+                    format!("{a} - {b}, {expected:?} expected: {meeting:?}\n{}", meeting.story)
+                })
             }
         };
         self.meetings.iter().filter_map(wrong).collect()

@@ -189,6 +189,10 @@ fn through_the_router(lab: &mut Lab, engine: Engine, name: &str) -> Result<(), M
     lab.rebind(routers[1], Rebind::Port)?;
     let found = a.reach(lab, &b);
     b.ping(lab, &a);
+    // Whoever is somewhere else altogether proves that with a cookie of the router.
+    lab.rebind(routers[0], Rebind::Address)?;
+    let moved = a.reach(lab, &b);
+    b.ping(lab, &a);
     // The keys stay as they are: nobody shakes hands because the router restarts.
     let before = [a.last_handshake(lab), b.last_handshake(lab)];
     deployment.restart(lab, server);
@@ -198,7 +202,8 @@ fn through_the_router(lab: &mut Lab, engine: Engine, name: &str) -> Result<(), M
     let again = a.iperf(lab, &b);
     println!(
         "{engine:?}: together after {together:?}, {rate:.0} Mbit/s, after a rebinding within \
-         {roamed:?}, of the other one within {found:?}, after a restart within {back:?} ({}), {again:.0} Mbit/s",
+         {roamed:?}, of the other one within {found:?}, in another network after {moved:?}, \
+         after a restart within {back:?} ({}), {again:.0} Mbit/s",
         if before == after { "same keys" } else { "keys not compared" }
     );
     // The other program tells how long ago it was.

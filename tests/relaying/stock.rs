@@ -87,6 +87,13 @@ impl Tunnel {
     }
 }
 
+/// Somebody who sends to a port.
+fn stranger(socket: u16) -> Tunnel {
+    let [key, other] = [[1; 32], [2; 32]].map(boringtun::x25519::StaticSecret::from);
+    let tunn = Tunn::new(key, PublicKey::from(&other), None, None, 1, None);
+    Tunnel { tunn, at: "9.9.9.9:9".parse().unwrap(), socket }
+}
+
 fn written(result: TunnResult<'_>) -> Vec<u8> {
     match result {
         TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
@@ -149,13 +156,8 @@ fn two_stock_peers_talk_and_roam() {
     let mut tunnels = tunnels(&mut bench);
     shake_hands(&mut bench, &mut tunnels);
     talk(&mut bench, &mut tunnels);
-    // Somebody else's address, which A's session never proved: nothing goes there, whatever is
-    // said to come from it.
-    let home = std::mem::replace(&mut tunnels[0].at, "7.7.7.7:7777".parse().unwrap());
-    let initiation = tunnels[0].initiation();
-    assert_eq!(tunnels[0].send(&mut bench, &initiation), []);
     // A has another port: what it sends is dropped until it shakes hands from there.
-    tunnels[0].at = SocketAddr::new(home.ip(), 7777);
+    tunnels[0].at.set_port(7777);
     let sealed = tunnels[0].seal(&packet(9));
     assert_eq!(tunnels[0].send(&mut bench, &sealed), []);
     let [a, b] = &mut tunnels;
@@ -167,6 +169,54 @@ fn two_stock_peers_talk_and_roam() {
     one(a.send(&mut bench, &keepalive), AT_B);
     talk(&mut bench, &mut tunnels);
     assert!(bench.all_slots_home());
+}
+
+/// The address is one that A's session never proved, so that it has to prove it now.
+#[test]
+fn a_stock_peer_roams_to_another_network() {
+    let mut bench = Bench::with(with_ports());
+    let mut tunnels = tunnels(&mut bench);
+    shake_hands(&mut bench, &mut tunnels);
+    let [a, b] = &mut tunnels;
+    a.at = "7.7.7.7:7777".parse().unwrap();
+    let initiation = a.initiation();
+    let cookie = one(a.send(&mut bench, &initiation), "7.7.7.7:7777");
+    assert_eq!(cookie.len(), 64);
+    assert!(matches!(a.tunn.decapsulate(None, &cookie, &mut [0; 2048]), TunnResult::Done));
+    // Another one's cookie is of no use: it names the address.
+    let initiation = a.initiation();
+    let spied = Tunnel { at: "8.8.8.8:7777".parse().unwrap(), ..stranger(a.socket) };
+    assert_eq!(one(spied.send(&mut bench, &initiation), "8.8.8.8:7777").len(), 64);
+    let got = one(a.send(&mut bench, &initiation), AT_B);
+    let answer = b.take(&got);
+    let got = one(b.send(&mut bench, &answer), "7.7.7.7:7777");
+    let keepalive = a.take(&got);
+    one(a.send(&mut bench, &keepalive), AT_B);
+    talk(&mut bench, &mut tunnels);
+    assert!(bench.all_slots_home());
+}
+
+/// Both peers are one's own, and the source of what the one sends is forged: nothing but the
+/// question for a cookie goes there, though every word of a handshake is known.
+#[test]
+fn two_peers_of_one_owner_are_aimed_at_nobody() {
+    const VICTIM: &str = "7.7.7.7:7777";
+    let mut bench = Bench::with(with_ports());
+    let mut tunnels = tunnels(&mut bench);
+    shake_hands(&mut bench, &mut tunnels);
+    let [a, b] = &mut tunnels;
+    let home = std::mem::replace(&mut a.at, VICTIM.parse().unwrap());
+    for _ in 0..5 {
+        let initiation = a.initiation();
+        assert_eq!(one(a.send(&mut bench, &initiation), VICTIM).len(), 64);
+        let answer = b.take(&initiation);
+        assert_eq!(b.send(&mut bench, &answer), []);
+        let keepalive = a.take(&answer);
+        assert_eq!(a.send(&mut bench, &keepalive), []);
+        let sealed = b.seal(&packet(1));
+        let to = b.send(&mut bench, &sealed);
+        assert!(to.iter().all(|(path, _)| path.peer == home), "{to:?}");
+    }
 }
 
 #[test]

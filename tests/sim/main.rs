@@ -48,9 +48,10 @@ use world::{Report, World};
 const SEEDS: u64 = 20;
 
 /// Reasons that no seed can show here.
-const UNREACHABLE: [(Drop, &str); 5] = [
+const UNREACHABLE: [(Drop, &str); 6] = [
     (Drop::StunMalformed, "no world serves STUN"),
     (Drop::StunRate, "no world serves STUN"),
+    (Drop::RelayCookie, "no world has ports for unmodified WireGuard peers"),
     (Drop::RelayUnbound, "no world has ports for unmodified WireGuard peers"),
     (Drop::SendFailed, "counted by the port, and there is none"),
     (Drop::TooLarge, "every answer is made to fit"),

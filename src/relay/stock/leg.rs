@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::{STALE, STRANGERS};
+use super::{Guard, STALE, STRANGERS};
 use crate::admission::cookie;
 use crate::bucket::TokenBucket;
+use crate::drops::Drop;
 use crate::ids::WgKey;
 use crate::net::Path;
 use crate::time::Moment;
@@ -15,8 +16,6 @@ use crate::time::Moment;
 const HEARD_WITHIN: Duration = Duration::from_secs(180);
 /// Candidates of a leg; the oldest goes.
 const CANDIDATES: usize = 4;
-/// The last two MACs of a handshake message, 16 bytes each.
-const MACS_BYTES: usize = 32;
 
 /// An initiation that went to the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +67,8 @@ pub(super) struct Leg {
     pub(super) bound: Option<Bound>,
     pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
     strangers: TokenBucket,
+    /// Of those who showed a cookie.
+    shown: TokenBucket,
 }
 
 impl Leg {
@@ -80,6 +81,7 @@ impl Leg {
             bound: None,
             candidates: ArrayVec::new(),
             strangers: TokenBucket::full(&STRANGERS, now),
+            shown: TokenBucket::full(&STRANGERS, now),
         }
     }
 
@@ -93,9 +95,12 @@ impl Leg {
 
     /// Whether a handshake message is meant for this leg's peer, as far as mac1 tells.
     pub(super) fn is_meant(&self, message: &[u8]) -> bool {
-        let Some(at) = message.len().checked_sub(MACS_BYTES) else { return false };
-        let mac1 = cookie::mac(&self.mac1_key, &message[..at]);
-        cookie::same(&mac1, &message[at..at + mac1.len()])
+        cookie::has_mac1(&self.mac1_key, message)
+    }
+
+    /// Whether a path is from the address that the session of this leg's peer proved.
+    pub(super) fn is_at_home(&self, path: &Path) -> bool {
+        self.side.ip == Some(path.peer.ip())
     }
 
     #[inline]
@@ -117,15 +122,25 @@ impl Leg {
         self.candidates.iter().position(|it| it.path.peer == path.peer)
     }
 
-    /// Takes an initiation from elsewhere than the bound address; its candidate, if it is not
-    /// one too many.
-    pub(super) fn hear_stranger(&mut self, now: Moment, path: &Path, bytes: u32) -> Option<usize> {
-        if !self.strangers.take(now, &STRANGERS, 1) {
-            return None;
+    /// Takes an initiation from elsewhere than the bound address, which makes a candidate of that.
+    /// `shown` says whether it carries a cookie.
+    ///
+    /// # Errors
+    /// [`Drop::RelayCookie`] if it should, [`Drop::RelayBudget`] if it is one too many all the same.
+    pub(super) fn hear_stranger(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        (bytes, shown): (u32, bool),
+    ) -> Result<(), Drop> {
+        if shown {
+            self.shown.take(now, &STRANGERS, 1).then_some(()).ok_or(Drop::RelayBudget)?;
+        } else if !self.is_at_home(path) || !self.strangers.take(now, &STRANGERS, 1) {
+            return Err(Drop::RelayCookie);
         }
         let before = self.candidate(path).map(|at| self.candidates.remove(at));
         self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes));
-        Some(self.candidates.len() - 1)
+        Ok(())
     }
 
     /// Takes note of data from elsewhere, if it names the index that the bound address did: its peer
@@ -135,7 +150,7 @@ impl Leg {
         now: Moment,
         path: &Path,
         (index, bytes): (u32, u32),
-        permitted: impl FnOnce(&super::Side, &std::net::SocketAddr) -> bool,
+        guard: &impl Guard,
     ) {
         if self.bound.is_none_or(|bound| bound.index != Some(index)) {
             return;
@@ -143,7 +158,7 @@ impl Leg {
         if let Some(at) = self.candidate(path) {
             let credit = &mut self.candidates[at].credit;
             *credit = credit.saturating_add(bytes);
-        } else if permitted(&self.side, &path.peer) && self.strangers.take(now, &STRANGERS, 1) {
+        } else if guard.allows(&path.peer) && self.strangers.take(now, &STRANGERS, 1) {
             self.propose(path, bytes);
         }
     }

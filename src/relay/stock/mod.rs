@@ -8,10 +8,13 @@
 //!   of the leg. mac1 takes a public key, no secret: so nothing more goes to a candidate than
 //!   came from it, and of that only handshake messages.
 //! * The other side's answer to that initiation is one word that the candidate is the leg's peer. It goes to
-//!   the candidate; the first data that names the index in it shows that the candidate is
-//!   where it says, and binds the leg to it.
+//!   the candidate; the first data that names the index in it shows that the candidate got it, and
+//!   binds the leg to it.
 //! * Who answers an initiation of the other side that was sent to that address alone, is there as well.
 //!   So two peers get together that are both unbound. While a bound address is alive nobody gets initiations in its place.
+//! * Whoever owns both peers knows all these words without receiving any. So an address that is not
+//!   that of the peer's session has to show, by WireGuard's own mac2, a cookie that this router sent there
+//!   in the name of the other side; a stock peer comes again with it after five seconds.
 //!
 //! * Data from elsewhere that names the index which the bound address named makes a candidate as well: a
 //!   peer that sends nothing but keepalives does not notice that its NAT chose another port.
@@ -19,6 +22,7 @@
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound has got no more bytes than it sent.
+//! * A bound address is that of a session of the peer, or has shown a cookie.
 //! * An initiation goes to one address. Who names its index has received it.
 //! * What is sent is paid for by its peer, its network and the router. Over budget it is dropped and does
 //!   not wait: congestion control inside the tunnels makes do with that.
@@ -35,7 +39,7 @@ mod route;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::bucket::{BucketTable, Keyed, Meter, Rate};
@@ -53,8 +57,8 @@ pub use ports::{FIRST_SOCKET, PortWish, Ports};
 /// After so long without a word of the bound address, initiations of the other side may go
 /// to a candidate. Longer than the 25 s that WireGuard's keepalives are commonly apart.
 const STALE: Duration = Duration::from_secs(30);
-/// Initiations that a leg takes from elsewhere than its bound address: each makes the other side do
-/// curve arithmetic.
+/// Initiations that a leg takes from elsewhere than its bound address, with a cookie and without:
+/// each makes the other side do curve arithmetic.
 const STRANGERS: Rate = Rate::new(5, 10);
 /// Places of the networks' budgets.
 const NETWORKS: usize = 1024;
@@ -73,6 +77,16 @@ impl PairId {
     pub const fn peers(&self) -> [PeerId; 2] {
         [self.0, self.1]
     }
+}
+
+/// What the router knows and the legs do not.
+pub trait Guard {
+    /// Whether anything may be sent to an address at all.
+    fn allows(&self, to: &SocketAddr) -> bool;
+    /// Whether a handshake message carries a cookie that was sent to where it comes from.
+    fn has_cookie(&mut self, from: &SocketAddr, message: &[u8]) -> bool;
+    /// Takes bytes from the router's budget, if they are in it.
+    fn pay(&mut self, bytes: usize) -> bool;
 }
 
 /// A peer that is to have a leg.

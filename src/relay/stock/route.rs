@@ -1,9 +1,8 @@
 //! The packet path.
 
-use std::net::SocketAddr;
-
 use super::leg::{Asked, Leg, Receiver};
-use super::{FIRST_SOCKET, Side, Stock, meter};
+use super::{FIRST_SOCKET, Guard, Stock, meter};
+use crate::admission::cookie;
 use crate::drops::Drop;
 use crate::net::{Path, Prefix};
 use crate::relay::Relay;
@@ -32,32 +31,28 @@ impl Relay {
 
 impl Stock {
     /// Where `segments` datagrams that came together to one port go: one message, `first`, or a run
-    /// of data that begins with it; `bytes` are all of theirs. `permitted` says where a peer may be
-    /// at all, and `pay` takes from the router's budget.
+    /// of data that begins with it; `bytes` are all of theirs.
     ///
     /// # Errors
-    /// Why they are to be dropped.
+    /// Why they are to be dropped; [`Drop::RelayCookie`] is to be answered with a cookie under
+    /// [`Self::cookie_key`].
     pub fn route(
         &mut self,
         now: Moment,
         path: &Path,
         (first, bytes, segments): (&[u8], usize, usize),
-        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
-        pay: impl FnOnce(usize) -> bool,
+        guard: &mut impl Guard,
     ) -> Result<Path, Drop> {
         channel::inner(first)?;
-        let at = path.local.socket.checked_sub(FIRST_SOCKET).map(usize::from);
-        let at = at.and_then(|at| self.by_socket.get(at).copied().flatten());
-        let (slot, side) = at.ok_or(Drop::RelayChannel)?;
-        let side = usize::from(side);
+        let (slot, side) = self.leg_of(path).ok_or(Drop::RelayChannel)?;
         let sized = u32::try_from(bytes).unwrap_or(u32::MAX);
         let to = match first[0] {
-            INITIATION => self.initiation(now, slot, side, path, first, permitted)?,
-            RESPONSE => self.answer(now, slot, side, path, first)?,
+            INITIATION => self.initiation(now, slot, side, path, first, guard)?,
+            RESPONSE => self.answer(now, slot, side, path, first, guard)?,
             COOKIE => self.cookie(slot, side, path, first)?,
-            _ => self.data(now, slot, side, path, (first, sized), permitted)?,
+            _ => self.data(now, slot, side, path, (first, sized), guard)?,
         };
-        if !self.charge(now, slot, side, path, bytes, pay) {
+        if !self.charge(now, slot, side, path, bytes, guard) {
             return Err(Drop::RelayBudget);
         }
         let lifetime = self.lifetime();
@@ -96,7 +91,7 @@ impl Stock {
         side: usize,
         path: &Path,
         message: &[u8],
-        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
+        guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
@@ -105,10 +100,11 @@ impl Stock {
             return Err(Drop::BadMac1);
         }
         if !leg.is_bound_to(path) {
-            if !permitted(&leg.side, &path.peer) {
+            if !guard.allows(&path.peer) {
                 return Err(Drop::RelayTarget);
             }
-            leg.hear_stranger(now, path, bytes).ok_or(Drop::RelayBudget)?;
+            let shown = guard.has_cookie(&path.peer, message);
+            leg.hear_stranger(now, path, (bytes, shown))?;
         }
         other.receiver(now, bytes).ok_or(Drop::RelayUnbound)
     }
@@ -120,6 +116,7 @@ impl Stock {
         side: usize,
         path: &Path,
         message: &[u8],
+        guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
@@ -137,6 +134,9 @@ impl Stock {
         // It alone got the initiation, in place of an address that is silent, and still is.
         if leg.is_alive(now) || leg.candidate(path).is_none() {
             return Err(Drop::RelaySource);
+        }
+        if !leg.is_at_home(path) && !guard.has_cookie(&path.peer, message) {
+            return Err(Drop::RelayCookie);
         }
         leg.bind(now, *path);
         self.moved(slot);
@@ -170,7 +170,7 @@ impl Stock {
         side: usize,
         path: &Path,
         (message, bytes): (&[u8], u32),
-        permitted: impl FnOnce(&Side, &SocketAddr) -> bool,
+        guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
@@ -180,7 +180,7 @@ impl Stock {
             let index = word(message, 4);
             let answered = leg.candidate(path).and_then(|at| leg.candidates[at].answered);
             if answered != Some(index) {
-                leg.hear_wanderer(now, path, (index, bytes), permitted);
+                leg.hear_wanderer(now, path, (index, bytes), guard);
                 return Err(Drop::RelaySource);
             }
             leg.bind(now, *path);
@@ -202,7 +202,7 @@ impl Stock {
         side: usize,
         path: &Path,
         bytes: usize,
-        pay: impl FnOnce(usize) -> bool,
+        guard: &mut impl Guard,
     ) -> bool {
         let Some(pair) = self.pairs.get(slot as usize).and_then(Option::as_ref) else {
             return false;
@@ -219,11 +219,27 @@ impl Stock {
             let cost = (bytes as u64).min(networks.rate().burst());
             networks.take(now, &prefix, cost)
         });
-        if !room || !pay(bytes) {
+        if !room || !guard.pay(bytes) {
             return false;
         }
         owner.at = after;
         true
+    }
+
+    /// The key that a cookie for who sent a handshake message is [sealed](cookie::Cookies::reply)
+    /// with: that of whom the message is for, since nobody else sends cookies to its sender.
+    pub fn cookie_key(&self, path: &Path) -> Option<[u8; 32]> {
+        let (slot, side) = self.leg_of(path)?;
+        let pair = self.pairs.get(slot as usize)?.as_ref()?;
+        Some(cookie::cookie_key(&pair.legs[1 - side].side.key.0))
+    }
+
+    /// The slot and the side whose port this is.
+    #[inline]
+    fn leg_of(&self, path: &Path) -> Option<(u32, usize)> {
+        let at = path.local.socket.checked_sub(FIRST_SOCKET)?;
+        let (slot, side) = self.by_socket.get(usize::from(at)).copied().flatten()?;
+        Some((slot, usize::from(side)))
     }
 
     /// A leg is bound to another address.

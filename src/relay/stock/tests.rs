@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FIRST_SOCKET, PairId, PortWish, Ports, Side, Stock};
+use super::{FIRST_SOCKET, Guard, PairId, PortWish, Ports, Side, Stock};
 use crate::admission::cookie;
 use crate::bucket::Keyed;
 use crate::drops::Drop;
@@ -17,12 +17,33 @@ use crate::time::Moment;
 const A: &str = "1.1.1.1:4000";
 const B: &str = "2.2.2.2:5000";
 const ELSEWHERE: &str = "7.7.7.7:7000";
+/// Fills mac2 in place of a cookie's MAC.
+const COOKIE: u8 = 0x55;
 /// Sides of the pair under test.
 const OF_A: usize = 0;
 const OF_B: usize = 1;
 
 fn side(n: u8) -> Side {
-    Side { peer: PeerId([n; 32]), key: WgKey([n; 32]), factor: 1, ip: None }
+    let home = [A, B].get(usize::from(n) - 1);
+    let ip = home.map(|home| home.parse::<SocketAddr>().unwrap().ip());
+    Side { peer: PeerId([n; 32]), key: WgKey([n; 32]), factor: 1, ip }
+}
+
+/// Lets everything through, but to one port that nothing goes to.
+struct Open;
+
+impl Guard for Open {
+    fn allows(&self, to: &SocketAddr) -> bool {
+        to.port() != 9
+    }
+
+    fn has_cookie(&mut self, _: &SocketAddr, message: &[u8]) -> bool {
+        message.ends_with(&[COOKIE; 16])
+    }
+
+    fn pay(&mut self, _: usize) -> bool {
+        true
+    }
 }
 
 fn config() -> Config {
@@ -69,8 +90,11 @@ impl Bench {
         let peer: SocketAddr = from.parse().unwrap();
         let path = Path { peer, local: Local { socket, ..Local::default() } };
         let all = (message, message.len(), 1);
-        let to = self.stock.route(self.now, &path, all, |_, it| it.port() != 9, |_| true);
+        let to = self.stock.route(self.now, &path, all, &mut Open);
         self.books.entry(peer).or_default().0 += message.len();
+        if to == Err(Drop::RelayCookie) {
+            self.books.entry(peer).or_default().1 += cookie::REPLY_BYTES;
+        }
         to.map(|to| {
             assert_ne!(to.local.socket, socket);
             self.books.entry(to.peer).or_default().1 += message.len();
@@ -106,7 +130,7 @@ fn open_all(stock: &mut Stock) {
 
 /// A handshake message for the peer with key `n`.
 fn handshake(kind: u8, len: usize, n: u8, words: [u32; 2]) -> Vec<u8> {
-    let mut message = vec![0x55; len];
+    let mut message = vec![COOKIE; len];
     message[..4].copy_from_slice(&[kind, 0, 0, 0]);
     message[4..8].copy_from_slice(&words[0].to_le_bytes());
     message[8..12].copy_from_slice(&words[1].to_le_bytes());
@@ -118,6 +142,13 @@ fn handshake(kind: u8, len: usize, n: u8, words: [u32; 2]) -> Vec<u8> {
 
 fn initiation(to: u8, index: u32) -> Vec<u8> {
     handshake(1, 148, to, [index, 0])
+}
+
+/// The same message from who has no cookie.
+fn bare(mut message: Vec<u8>) -> Vec<u8> {
+    let at = message.len() - 16;
+    message[at..].fill(0);
+    message
 }
 
 fn response(to: u8, index: u32, receiver: u32) -> Vec<u8> {
@@ -268,9 +299,33 @@ fn cookies_find_their_way_within_what_came() {
 fn strangers_make_a_peer_work_a_few_times_a_second() {
     let mut bench = Bench::bound();
     let through = (0..200).filter(|n| bench.send(OF_A, ELSEWHERE, &initiation(2, *n)).is_ok());
-    // One of the ten went when the two got together.
-    assert_eq!(through.count(), 9);
+    assert_eq!(through.count(), 9, "one of ten went when the two got together");
     bench.ok(OF_A, A, &initiation(2, 5), B);
+}
+
+#[test]
+fn who_is_at_home_is_asked_for_a_cookie_when_many_come_from_there() {
+    let mut bench = Bench::bound();
+    let near = "1.1.1.1:7000";
+    for n in 0..10 {
+        bench.ok(OF_A, near, &bare(initiation(2, n)), B);
+    }
+    assert_eq!(bench.send(OF_A, near, &bare(initiation(2, 10))), Err(Drop::RelayCookie));
+    bench.ok(OF_A, near, &initiation(2, 11), B);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &bare(initiation(2, 12))), Err(Drop::RelayCookie));
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 13), B);
+}
+
+#[test]
+fn an_answer_from_elsewhere_needs_a_cookie_too() {
+    let mut bench = Bench::bound();
+    bench.pass(31);
+    bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
+    bench.ok(OF_B, B, &initiation(1, 50), ELSEWHERE);
+    let answer = response(2, 33, 50);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &bare(answer.clone())), Err(Drop::RelayCookie));
+    bench.ok(OF_A, ELSEWHERE, &answer, B);
+    bench.ok(OF_B, B, &data(33), ELSEWHERE);
 }
 
 #[test]
@@ -404,31 +459,31 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// The last address only ever sends initiations, as whoever forges a source does. Whatever
-    /// happens, it gets no more bytes than came from it.
+    /// The last address is forged by who knows every index but receives nothing there, so that no
+    /// message from there has a cookie. Whatever happens, it gets no more bytes than came from it.
     #[test]
     fn a_forged_source_never_gets_more_than_it_sent(acts in prop::collection::vec(act(), 1..200)) {
         const FROM: [&str; 5] = [A, B, "3.3.3.3:3", "4.4.4.4:4", ELSEWHERE];
         let mut bench = Bench::new();
+        let shown = |from: usize, message| if from == 4 { bare(message) } else { message };
         for act in acts {
             let _ = match act {
                 Act::Initiation(side, from, index) => {
                     let to = if side == OF_A { 2 } else { 1 };
-                    bench.send(side, FROM[from], &initiation(to, index))
+                    bench.send(side, FROM[from], &shown(from, initiation(to, index)))
                 }
-                Act::Response(side, from, index, receiver) if from < 4 => {
+                Act::Response(side, from, index, receiver) => {
                     let to = if side == OF_A { 2 } else { 1 };
-                    bench.send(side, FROM[from], &response(to, index, receiver))
+                    bench.send(side, FROM[from], &shown(from, response(to, index, receiver)))
                 }
-                Act::Cookie(side, from, index) if from < 4 => {
+                Act::Cookie(side, from, index) => {
                     bench.send(side, FROM[from], &indexed(3, 64, index))
                 }
-                Act::Data(side, from, index) if from < 4 => bench.send(side, FROM[from], &data(index)),
+                Act::Data(side, from, index) => bench.send(side, FROM[from], &data(index)),
                 Act::Pass(seconds) => {
                     bench.pass(seconds);
                     continue;
                 }
-                Act::Response(..) | Act::Cookie(..) | Act::Data(..) => continue,
             };
             let (came, went) = bench.books.get(&ELSEWHERE.parse().unwrap()).copied().unwrap_or_default();
             prop_assert!(went <= came, "{went} to, {came} from");

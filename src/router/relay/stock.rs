@@ -3,22 +3,25 @@
 //! The router opens no sockets. It wishes for them ([`Router::serve_ports`]), and the request waits
 //! for its ports as long as it takes whoever drives the router to try.
 
+use std::net::SocketAddr;
+
 use bufpool::Buf;
 use peerstore::record::{AllocatedLeg, Allocation as Stored, Host, Subject, Tombstone};
 
+use crate::admission::cookie::Cookies;
 use crate::drops::Drop;
 use crate::ids::{PeerId, WgKey};
 use crate::net::{Datagram, Outlet, Path, Transmit, target};
 use crate::overlay::records::left;
-use crate::relay::stock::{Granted, Kept, KeptLeg, PairId, PortWish, Side, Stock};
-use crate::relay::{Member, Refused};
+use crate::relay::stock::{Granted, Guard, Kept, KeptLeg, PairId, PortWish, Side, Stock};
+use crate::relay::{Member, Refused, Relay};
 use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::body::{Addrs, RelayAllocResp};
 use crate::wire::{Code, Multiaddr, channel};
 
-use super::super::Router;
 use super::super::journal::unix_s;
+use super::super::{Config, Router};
 use super::allocate::{Allocation, Desk, Grant};
 use super::{DSCP, Leg};
 
@@ -27,6 +30,8 @@ use super::{DSCP, Leg};
 const INNER_MTU: u32 = 1200;
 /// Type of WireGuard's data messages.
 const DATA: u8 = 4;
+/// Price of the cookies: unmodified peers pay none.
+const FREE: u8 = 0;
 
 impl<T: Tunnel> Router<T> {
     /// Gives two peers ports. The letter comes back if it is refused, else it waits for them.
@@ -148,7 +153,10 @@ impl<T: Tunnel> Router<T> {
                 // Some of them may be within it.
                 Err(Drop::RelayBudget) if datagrams > 1 => {}
                 Err(reason) => {
-                    return (0..datagrams).for_each(|_| self.outbox.counters.drop(reason));
+                    for one in buf.chunks(segment) {
+                        self.turned_away(now, &path, one, reason, outlet);
+                    }
+                    return;
                 }
             }
         }
@@ -171,8 +179,27 @@ impl<T: Tunnel> Router<T> {
                     let segment = buf.len();
                     outlet.send(Transmit { path: to, buf, segment, dscp: DSCP });
                 }
-                Err(reason) => self.outbox.counters.drop(reason),
+                Err(reason) => self.turned_away(now, path, one, reason, outlet),
             }
+        }
+    }
+
+    /// Counts a datagram that goes nowhere, and asks for the cookie that it should have had.
+    #[cold]
+    fn turned_away(
+        &mut self,
+        now: Now,
+        path: &Path,
+        one: &[u8],
+        reason: Drop,
+        outlet: &mut impl Outlet,
+    ) {
+        self.outbox.counters.drop(reason);
+        if reason == Drop::RelayCookie
+            && let Some(key) = self.stock.cookie_key(path)
+            && let Some(reply) = self.cookies.reply(now, &path.peer, one, &key, FREE, &mut self.rng)
+        {
+            self.outbox.send_raw(*path, &reply, outlet);
         }
     }
 
@@ -183,14 +210,8 @@ impl<T: Tunnel> Router<T> {
         path: &Path,
         all: (&[u8], usize, usize),
     ) -> Result<Path, Drop> {
-        let Self { stock, relay, config, .. } = self;
-        // Whoever owns both peers could answer to itself from anywhere: what binds a leg is not
-        // the router's proof. A peer's session has that, so a leg is at its address alone.
-        let permitted = |side: &Side, to: &std::net::SocketAddr| {
-            side.ip == Some(to.ip())
-                && target::forbidden(to, &config.own, config.allow_private).is_none()
-        };
-        stock.route(now.at, path, all, permitted, |bytes| relay.pay_router(now.at, bytes))
+        let Self { stock, relay, config, cookies, .. } = self;
+        stock.route(now.at, path, all, &mut Door { now, relay, config, cookies })
     }
 
     /// Takes back a pair that had ports before a restart.
@@ -217,6 +238,30 @@ impl<T: Tunnel> Router<T> {
     /// Forgets one that is gone since.
     pub(in super::super) fn forget_allocation(&mut self, one: PeerId, other: PeerId) -> bool {
         self.stock.take_back(PairId::of(one, other))
+    }
+}
+
+/// What the ports ask the router.
+struct Door<'a> {
+    now: Now,
+    relay: &'a mut Relay,
+    config: &'a Config,
+    cookies: &'a mut Cookies,
+}
+
+impl Guard for Door<'_> {
+    #[inline]
+    fn allows(&self, to: &SocketAddr) -> bool {
+        target::forbidden(to, &self.config.own, self.config.allow_private).is_none()
+    }
+
+    fn has_cookie(&mut self, from: &SocketAddr, message: &[u8]) -> bool {
+        self.cookies.shown(self.now, from, message).is_some()
+    }
+
+    #[inline]
+    fn pay(&mut self, bytes: usize) -> bool {
+        self.relay.pay_router(self.now.at, bytes)
     }
 }
 

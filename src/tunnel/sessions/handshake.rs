@@ -113,7 +113,7 @@ impl<T: Tunnel> Sessions<T> {
         scratch: &'s mut [u8],
     ) -> &'s [u8] {
         let reply = scratch.first_chunk_mut().expect("scratch holds SCRATCH_MIN bytes");
-        self.admission.reply(now, &path.peer, initiation, reply);
+        *reply = self.admission.reply(now, &path.peer, initiation);
         self.stats.cookies += 1;
         &scratch[..cookie::REPLY_BYTES]
     }
