@@ -11,6 +11,9 @@ use crate::drops::Drop;
 use crate::ids::{HomeRef, PeerId};
 use crate::time::Moment;
 
+/// The part of all channels that one network may have when half of them are taken.
+const NETWORK_SHARE: usize = 16;
+
 impl Relay {
     /// A channel between two peers: the one they have, whose lifetime begins again, or a new one.
     /// `want_bps` is the highest rate it shall have, zero for what the budgets give. `entropy`
@@ -143,6 +146,9 @@ impl Relay {
         if members.iter().any(full) {
             return Err(Refused::PeerFull);
         }
+        if self.is_crowded(members[0]) {
+            return Err(Refused::ChannelsFull);
+        }
         let first = self.members.take(members[0]).ok_or(Refused::ChannelsFull)?;
         let Some(second) = self.members.take(members[1]) else {
             self.members.release(first);
@@ -154,6 +160,15 @@ impl Relay {
         self.members.set_first(first, Leg::new(slot, 0).0);
         self.members.set_first(second, Leg::new(slot, 1).0);
         Ok(Leg::new(slot, 0))
+    }
+
+    /// Whether the requester's network has its share, when half of all channels are taken: names cost
+    /// nothing, so one network could take them all.
+    fn is_crowded(&self, requester: &Member) -> bool {
+        let most = self.config.channels_max / NETWORK_SHARE;
+        let most = most.max(self.config.channels_per_peer as usize);
+        2 * self.channels.len() >= self.config.channels_max
+            && self.members.channels_near(requester) >= most
     }
 
     fn assigned(&self, leg: Leg) -> Assigned {

@@ -92,6 +92,8 @@ pub(super) struct PrefixBudget {
     pub(super) at: u64,
     /// Bytes that are promised to data that waits.
     pub(super) reserved: u32,
+    /// Channels of its members.
+    channels: u32,
 }
 
 /// All members of a shard.
@@ -160,6 +162,12 @@ impl Members {
         self.names.uses(at)
     }
 
+    /// Channels of the members in a peer's network.
+    pub(super) fn channels_near(&self, member: &Member) -> usize {
+        let prefix = self.prefix_names.find(&Prefix::of(member.path.peer.ip()));
+        prefix.map_or(0, |at| self.prefixes[at as usize].channels as usize)
+    }
+
     /// One channel more for a member, who is a new one or whom this is news of.
     pub(super) fn take(&mut self, member: &Member) -> Option<u32> {
         let taken = self.names.take(Tag::of(&member.peer))?;
@@ -167,6 +175,8 @@ impl Members {
         if taken.new {
             *hot = Hot::EMPTY;
             *cold = Cold::EMPTY;
+        } else if hot.prefix != NONE {
+            self.prefixes[usize::from(hot.prefix)].channels += 1;
         }
         self.update(taken.at, member);
         Some(taken.at)
@@ -174,6 +184,7 @@ impl Members {
 
     /// One channel less; the last one's end leaves only what is owed.
     pub(super) fn release(&mut self, at: u32) {
+        self.prefixes[usize::from(self.hot(at).prefix)].channels -= 1;
         if !self.names.release(at) {
             return;
         }
@@ -208,7 +219,7 @@ impl Members {
         self.leave(before.0, before.1);
     }
 
-    /// Takes the prefix and the local address of a path; they move what waits, if it does.
+    /// Takes the prefix and the local address of a path. Its channels and what waits move there.
     fn settle(&mut self, at: u32, path: &Path) -> (u16, u16) {
         let prefix = match self.prefix_names.take(Prefix::of(path.peer.ip())) {
             None => number(self.prefix_names_max()),
@@ -219,11 +230,16 @@ impl Members {
                 number(taken.at as usize)
             }
         };
-        let (before, reserved) = (self.hot[at as usize].prefix, self.cold[at as usize].reserved);
+        let (before, channels) = (self.hot(at).prefix, self.channels(at));
+        let reserved = self.cold[at as usize].reserved;
         if before != NONE {
-            self.prefixes[usize::from(before)].reserved -= reserved;
+            let before = &mut self.prefixes[usize::from(before)];
+            before.reserved -= reserved;
+            before.channels -= channels;
         }
-        self.prefixes[usize::from(prefix)].reserved += reserved;
+        let after = &mut self.prefixes[usize::from(prefix)];
+        after.reserved += reserved;
+        after.channels += channels;
         let local = self.local_names.take(path.local).map_or(NONE, |taken| {
             self.locals[taken.at as usize] = path.local;
             number(taken.at as usize)

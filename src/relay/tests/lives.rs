@@ -165,6 +165,32 @@ fn what_is_full_refuses() {
     assert_eq!((relay.stats().channels, relay.stats().members), (3, 4));
 }
 
+/// Eight peers for each channel: names are free. Other networks find a place while they do.
+#[test]
+fn one_network_does_not_take_all_channels() {
+    let mut relay = relay(Config { channels_max: 64, channels_per_peer: 1, ..config() });
+    let crowd = |n: u16| Member { path: path(7, n as u8), ..member(1000 + n) };
+    let target = |n: u16| member(100 + n);
+    let ask = |relay: &mut Relay, one: &Member, n: u16| {
+        relay.allocate(at(0), one, &target(n), 0, 5).err()
+    };
+    for n in 0..32 {
+        assert_eq!(ask(&mut relay, &crowd(n), n), None, "half of them are anybody's");
+    }
+    assert_eq!(ask(&mut relay, &crowd(32), 32), Some(Refused::ChannelsFull));
+    for n in 33..63 {
+        assert_eq!(ask(&mut relay, &member(n), n), None, "peer {n}");
+    }
+    // Peers that move there take theirs along, and what ends makes room.
+    assert!(relay.moved(&Member { path: path(8, 1), ..crowd(0) }));
+    assert_eq!(ask(&mut relay, &crowd(32), 32), Some(Refused::ChannelsFull));
+    for n in 1..31 {
+        let leg = relay.allocate(at(0), &crowd(n), &target(n), 0, 5).unwrap().requester;
+        assert!(relay.close(leg.channel.id, &crowd(n).peer).is_some());
+    }
+    assert_eq!(ask(&mut relay, &crowd(32), 32), None);
+}
+
 #[test]
 fn a_slot_used_again_has_another_generation() {
     let mut relay = relay(Config { channels_max: 1, ..config() });
