@@ -264,6 +264,30 @@ fn the_other_router_is_named_and_wanted_while_it_is_there() {
     assert_eq!(bench.router.take_wanted(), None);
 }
 
+/// The other router probes one after another, and nothing that could be a service of somebody.
+#[test]
+fn one_network_does_not_keep_the_other_router_busy() {
+    let mut bench = Bench::with(config());
+    let other = other().peer_id();
+    bench.router.set_other_router(Some(other));
+    let via = ReflectReq { via_router: Some(other), ..PLAIN };
+    let asked = |bench: &mut Bench, n: u64, address: &str| {
+        let mut asker = Asker::connect(bench, &identity(n), address);
+        let code = asker.ask(bench, via).0.err();
+        assert_eq!(bench.router.take_wanted().is_some(), code.is_none());
+        code
+    };
+    let began = bench.now.at;
+    let crowd = (0..200).map(|n| asked(&mut bench, 100 + n, &format!("1.1.1.{}:4000", n + 1)));
+    let codes: Vec<_> = crowd.collect();
+    assert!(codes.contains(&Some(Code::RateLimited)));
+    let most = 40.0 + 10.0 * bench.now.at.since(began).as_secs_f64();
+    let granted = codes.iter().filter(|code| code.is_none()).count();
+    assert!((40.0..=most).contains(&(granted as f64)), "{granted} of at most {most}");
+    assert_eq!(asked(&mut bench, 401, "1.1.2.1:4000"), None);
+    assert_eq!(asked(&mut bench, 402, "1.1.2.1:500"), Some(Code::Unauthorized));
+}
+
 #[test]
 fn nobody_but_the_other_router_names_a_target() {
     let mut bench = Bench::with(config());
@@ -297,7 +321,7 @@ fn nobody_but_the_other_router_names_a_target() {
     {
         let target = multiaddr::encode(addr(forbidden));
         let asked = ReflectReq { probe_target: target.as_ref(), ..asked };
-        assert_eq!(known.refused(&mut bench, asked), Code::Unauthorized, "{forbidden}");
+        assert_eq!(known.refused(&mut bench, asked), Code::Invalid, "{forbidden}");
     }
 }
 

@@ -7,15 +7,16 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::ids::{SessionRef, WgKey};
-use crate::net::Path;
+use crate::net::{Path, Prefix};
 use crate::time::Moment;
 
 /// Probes that may wait for the outlet.
 const READY_MAX: usize = 64;
 /// Probes that may wait for their time.
 const WAITING_MAX: usize = 1024;
-/// Those of one session.
+/// Those of one session, and of the sessions of one network.
 const WAITING_PER_SESSION: u8 = 2;
+const WAITING_PER_NETWORK: usize = WAITING_MAX / 8;
 
 /// Where a probe is sent from, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,11 @@ impl Probes {
         if *waits > 0 && same.any(|Reverse(it)| it.probe.nonce == probe.nonce) {
             return true;
         }
-        let room = self.waiting.len() < WAITING_MAX && *waits < WAITING_PER_SESSION;
+        let network = Prefix::of(probe.path.peer.ip());
+        let near = |it: &&Reverse<Waiting>| Prefix::of(it.0.probe.path.peer.ip()) == network;
+        let room = self.waiting.len() < WAITING_MAX
+            && *waits < WAITING_PER_SESSION
+            && self.waiting.iter().filter(near).count() < WAITING_PER_NETWORK;
         if room {
             *waits += 1;
             self.waiting.push(Reverse(Waiting { at, session, probe }));
@@ -198,9 +203,16 @@ mod tests {
         assert!(probes.send_at(Moment::NEVER, session(1), &mut waits, probe(1)), "again");
         assert!(!probes.send_at(Moment::NEVER, session(1), &mut waits, probe(3)));
         assert_eq!(waits, 2);
-        let more = (2..)
-            .take_while(|&slot| probes.send_at(Moment::START, session(slot), &mut 0, probe(1)));
-        assert_eq!(more.count(), WAITING_MAX - 2);
+        let take_while = |probes: &mut Probes, network: u8, slots: std::ops::RangeFrom<u32>| {
+            let path = Path { peer: ([1, 1, network, 1], 1).into(), local: Local::default() };
+            let probe = Probe { path, ..probe(1) };
+            let taken = |slot: &u32| probes.send_at(Moment::START, session(*slot), &mut 0, probe);
+            slots.take_while(taken).count()
+        };
+        assert_eq!(take_while(&mut probes, 1, 2..), WAITING_PER_NETWORK - 2);
+        let others = (2..9).map(|network| take_while(&mut probes, network, 2000..));
+        assert_eq!(others.sum::<usize>(), WAITING_MAX - WAITING_PER_NETWORK);
+        assert_eq!(take_while(&mut probes, 9, 2000..), 0);
         assert_eq!((0..).take_while(|_| probes.due(Moment::START).is_some()).count(), READY_MAX);
         assert!(!probes.send(probe(1)));
         assert_eq!(probes.next_deadline(), Moment::NEVER, "there is no room for more");

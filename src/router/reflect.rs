@@ -25,6 +25,9 @@ use super::{Request, Router};
 const PROBES: Rate = Rate::new(2, 8);
 /// Those that the other router may ask for, on behalf of all its peers.
 const PROBES_OF_OTHER: Rate = Rate::new(100, 400);
+/// What one by the other router costs a network of its requests to others: that one is asked for
+/// them one after another, so that ten networks can keep it busy, and one cannot.
+const ASKS_OF_A_PROBE_OF_OTHER: u64 = 10;
 /// Longest wait of a probe in seconds: no NAT has to keep a silent mapping longer (RFC 4787,
 /// section 4.3, recommends five minutes).
 pub(super) const AFTER_S_MAX: u32 = 300;
@@ -114,6 +117,13 @@ impl<T: Tunnel> Router<T> {
         if via && asked.via_router != self.cooperation.connected {
             return Err(Code::NotFound);
         }
+        if via && path.peer.port() < SERVICE_PORTS {
+            // The other router has but our word for the address, and would refuse.
+            return Err(Code::Unauthorized);
+        }
+        if via && !self.network_may_ask(now, session, ASKS_OF_A_PROBE_OF_OTHER) {
+            return Err(Code::RateLimited);
+        }
         let peer = self.peers.at(session);
         let left = peer.probes_left.get_or_insert_with(|| TokenBucket::full(&PROBES, now.at));
         if !left.take(now.at, &PROBES, probes) {
@@ -159,7 +169,8 @@ impl<T: Tunnel> Router<T> {
         if service
             || target::forbidden(&target, &self.config.own, self.config.allow_private).is_some()
         {
-            return Err(Code::Unauthorized);
+            // Unauthorized would say that we help that router no more.
+            return Err(Code::Invalid);
         }
         let full = || TokenBucket::full(&PROBES_OF_OTHER, now.at);
         if !peer.probes_left.get_or_insert_with(full).take(now.at, &PROBES_OF_OTHER, 1) {

@@ -128,7 +128,7 @@ impl<T: Tunnel> Router<T> {
     pub(super) fn may_ask_the_relay(&mut self, now: Now, session: SessionRef) -> bool {
         let left = &mut self.peers.at(session).allocations_left;
         let own = left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at));
-        own.take(now.at, &ASKED, 1) && self.network_may_ask(now, session)
+        own.take(now.at, &ASKED, 1) && self.network_may_ask(now, session, 1)
     }
 
     /// Takes a letter from desk to desk, as far as they are in this shard.
