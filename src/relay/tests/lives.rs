@@ -169,7 +169,7 @@ fn what_is_full_refuses() {
 #[test]
 fn one_network_does_not_take_all_channels() {
     let mut relay = relay(Config { channels_max: 64, channels_per_peer: 1, ..config() });
-    let crowd = |n: u16| Member { path: path(7, n as u8), ..member(1000 + n) };
+    let crowd = |n: u16| Member { path: path(7, n.to_be_bytes()[1]), ..member(1000 + n) };
     let target = |n: u16| member(100 + n);
     let ask = |relay: &mut Relay, one: &Member, n: u16| {
         relay.allocate(at(0), one, &target(n), 0, 5).err()
