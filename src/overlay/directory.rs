@@ -24,6 +24,17 @@ pub struct Present {
     pub not_before_unix_s: u64,
 }
 
+/// What became of a session that says it speaks for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It does.
+    Speaks,
+    /// It does in place of another one.
+    InPlaceOf(HomeRef),
+    /// A newer binding does, or there is no place.
+    Refused,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Directory {
@@ -43,22 +54,21 @@ impl Directory {
         Self { present: HashMap::with_capacity_and_hasher(places, keyed), places }
     }
 
-    /// A peer has this session. Whether it is the one that speaks for it now; it is not if a
-    /// newer binding does, or there is no place.
-    pub fn arrived(&mut self, id: PeerId, present: Present) -> bool {
+    /// A peer has this session.
+    pub fn arrived(&mut self, id: PeerId, present: Present) -> Arrival {
         let full = self.present.len() >= self.places;
         match self.present.entry(id) {
-            Entry::Occupied(mut held) => {
-                let newer = present.not_before_unix_s >= held.get().not_before_unix_s;
-                if newer {
-                    held.insert(present);
-                }
-                newer
+            Entry::Occupied(held) if present.not_before_unix_s < held.get().not_before_unix_s => {
+                Arrival::Refused
             }
-            Entry::Vacant(_) if full => false,
+            Entry::Occupied(mut held) => match held.insert(present).home {
+                former if former == present.home => Arrival::Speaks,
+                former => Arrival::InPlaceOf(former),
+            },
+            Entry::Vacant(_) if full => Arrival::Refused,
             Entry::Vacant(place) => {
                 place.insert(present);
-                true
+                Arrival::Speaks
             }
         }
     }
@@ -110,28 +120,33 @@ mod tests {
     fn the_newest_binding_speaks_for_a_peer() {
         let mut directory = Directory::new(4, Keyed::new([1, 2]));
         let (old, new) = (at(0, 1, 10), at(1, 2, 20));
-        assert!(directory.arrived(A, new));
-        assert!(!directory.arrived(A, old), "an older binding");
+        assert_eq!(directory.arrived(A, new), Arrival::Speaks);
+        assert_eq!(directory.arrived(A, new), Arrival::Speaks, "as it did");
+        assert_eq!(directory.arrived(A, old), Arrival::Refused, "an older binding");
         assert_eq!(directory.find(&A), Some(new));
         assert!(!directory.left(&A, old.home), "not the current session");
         assert!(directory.left(&A, new.home));
         assert_eq!(directory.find(&A), None);
-        assert!(directory.arrived(A, old) && directory.arrived(A, at(0, 5, 10)));
+        assert_eq!(directory.arrived(A, old), Arrival::Speaks);
+        assert_eq!(directory.arrived(A, at(0, 5, 10)), Arrival::InPlaceOf(old.home));
         assert_eq!(directory.find(&A), Some(at(0, 5, 10)), "of equals the last");
     }
 
     #[test]
     fn a_full_directory_takes_no_newcomer_and_keeps_who_is_there() {
         let mut directory = Directory::new(1, Keyed::new([1, 2]));
-        assert!(directory.arrived(A, at(0, 1, 1)) && !directory.arrived(B, at(0, 2, 1)));
-        assert!(directory.arrived(A, at(0, 3, 2)));
+        assert_eq!(directory.arrived(A, at(0, 1, 1)), Arrival::Speaks);
+        assert_eq!(directory.arrived(B, at(0, 2, 1)), Arrival::Refused);
+        assert_eq!(directory.arrived(A, at(0, 3, 2)), Arrival::InPlaceOf(at(0, 1, 1).home));
         assert_eq!((directory.len(), directory.find(&B)), (1, None));
     }
 
     #[test]
     fn a_shard_takes_its_sessions_along() {
         let mut directory = Directory::new(4, Keyed::new([1, 2]));
-        assert!(directory.arrived(A, at(0, 1, 1)) && directory.arrived(B, at(1, 1, 1)));
+        for (id, present) in [(A, at(0, 1, 1)), (B, at(1, 1, 1))] {
+            assert_eq!(directory.arrived(id, present), Arrival::Speaks);
+        }
         directory.shard_ended(1);
         assert_eq!((directory.find(&A), directory.find(&B)), (Some(at(0, 1, 1)), None));
         assert!(!directory.is_empty());

@@ -15,7 +15,7 @@ mod slots;
 pub mod snapshot;
 pub mod table;
 
-pub use directory::{Directory, Present};
+pub use directory::{Arrival, Directory, Present};
 pub use lookup::{Found, Listing, Viewpoint, answer, closest};
 pub use reassembly::Reassembly;
 pub use records::Records;

@@ -10,7 +10,7 @@ use rand_core::RngCore;
 use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits::{CHUNKS_MAX, HEADER_BYTES, SHIM_BYTES};
 use crate::net::{Prefix, Scope};
-use crate::overlay::{self, Entry, Inserted, Present, TableEvent, Viewpoint};
+use crate::overlay::{self, Arrival, Entry, Inserted, Present, TableEvent, Viewpoint};
 use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::find_node::{Chunks, RespWriter, fitting};
@@ -18,6 +18,7 @@ use crate::wire::body::{self, Addrs, FindNodeReq, Overflow, Peer, Ping, feature}
 use crate::wire::{Class, Code, Header, Kind, multiaddr};
 
 use super::peers::Liveness;
+use super::relay::Leg;
 use super::{Mail, Request, Router, Source};
 
 /// The table hears of a busy peer this often; the walk of the trie is not free.
@@ -68,7 +69,10 @@ impl<T: Tunnel> Router<T> {
     /// Lists a peer whose id this shard owns, whosever session it has.
     pub(super) fn enlist(&mut self, now: Now, entry: Entry, present: Present) {
         let id = entry.id;
-        self.directory.arrived(id, present);
+        if let Arrival::InPlaceOf(former) = self.directory.arrived(id, present) {
+            let follow = Leg::Follow(id, former.session, present.home);
+            self.tell_shard(now, former.shard, follow);
+        }
         let outcome = self.table.insert(now.at, entry);
         self.outbox.counters.inserted(outcome);
         if outcome == Inserted::Updated {

@@ -7,7 +7,7 @@ use molia_router::router::Router;
 use molia_router::tunnel::wireguard::WireGuard;
 use molia_router::wire::channel::{Channel, HEADER_BYTES};
 
-use crate::known::{Leg, Sent, channel, config, each_size, join, sent};
+use crate::known::{Leg, Sent, channel, config, each_size, join, join_again, sent};
 use crate::support::Bench;
 
 /// Channel data with a WireGuard data message of so many bytes in all.
@@ -179,6 +179,35 @@ fn legs_follow_their_sessions_and_nobody_is_flooded_by_that() {
         }
         let out = relayed(&mut bench, "1.1.1.1:4000", &data(&of_a, 300, 1));
         assert_eq!(out, [("7.7.7.7:7000".parse().unwrap(), data(&of_b, 300, 1))]);
+    });
+}
+
+/// Of several tunnel keys of one peer, the newest binding's session has the legs.
+#[test]
+fn legs_go_to_the_newest_binding() {
+    each_size(|mut bench| {
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let (of_a, of_b) = channel(&mut bench, &mut a, &mut b);
+        for (n, since) in [(1, 50), (2, 70), (3, 60), (4, 70)] {
+            let address = format!("4.4.4.{n}:4000");
+            let again = join_again(&mut bench, &a, (n, since), &address);
+            assert_eq!(again.id(), a.id());
+        }
+        let there = "4.4.4.4:4000";
+        for before in ["1.1.1.1:4000", "4.4.4.1:4000", "4.4.4.2:4000", "4.4.4.3:4000"] {
+            assert_eq!(relayed(&mut bench, before, &data(&of_a, 100, 1)), [], "{before}");
+        }
+        let out = relayed(&mut bench, there, &data(&of_a, 100, 2));
+        assert_eq!(out, [("2.2.2.2:5000".parse().unwrap(), data(&of_b, 100, 2))]);
+        let out = relayed(&mut bench, "2.2.2.2:5000", &data(&of_b, 100, 3));
+        assert_eq!(out, [(there.parse().unwrap(), data(&of_a, 100, 3))]);
+        // The session that had them before may move: it has none any more.
+        a.peer.move_to("1.1.1.1:4001");
+        let ping = a.peer.seal_ping();
+        bench.deliver(a.peer.path(), &ping);
+        let out = relayed(&mut bench, "2.2.2.2:5000", &data(&of_b, 100, 4));
+        assert_eq!(out, [(there.parse().unwrap(), data(&of_a, 100, 4))]);
     });
 }
 

@@ -113,6 +113,23 @@ pub(crate) fn join(bench: &mut Bench, seed: u64, address: &str) -> Known {
     Known { identity, peer }
 }
 
+/// A tunnel key more for a peer, bound to it since then.
+pub(crate) fn join_again(
+    bench: &mut Bench,
+    who: &Known,
+    (seed, unix_s): (u64, u64),
+    address: &str,
+) -> Known {
+    let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(2000 + seed));
+    let is_tunnels = |line: &&str| line.starts_with("x25519 ");
+    let (old, new) = (who.identity.encode(), identity.encode());
+    let kept = old.lines().filter(|line| !is_tunnels(line));
+    let lines: Vec<_> = kept.chain(new.lines().filter(is_tunnels)).collect();
+    let identity = Identity::decode(&lines.join("\n")).unwrap();
+    let peer = bench.identified_since(&identity, address, unix_s);
+    Known { identity, peer }
+}
+
 /// A channel that `a` asks for and `b` is offered.
 pub(crate) fn channel(bench: &mut Bench, a: &mut Known, b: &mut Known) -> (Leg, Leg) {
     let consent = b.consent(Some(a.id()));

@@ -236,9 +236,19 @@ impl Bench {
 
     /// A peer of this identity that connects from `address` and shows who it is.
     pub(crate) fn identified(&mut self, identity: &Identity, address: &str) -> Peer {
+        self.identified_since(identity, address, 0)
+    }
+
+    /// The same by a binding that holds since then, in seconds since 1970.
+    pub(crate) fn identified_since(
+        &mut self,
+        identity: &Identity,
+        address: &str,
+        unix_s: u64,
+    ) -> Peer {
         let mut peer = self.peer_with(identity.wg_secret().clone(), address);
         self.connect(&mut peer);
-        let binding = Some(identity.binding(0, u64::from(u32::MAX)));
+        let binding = Some(identity.binding(unix_s, u64::from(u32::MAX)));
         let request = NegotiateReq { binding, ..NegotiateReq::default() };
         let header = Header::request(Kind::NegotiateReq, 1);
         let sealed = peer.seal(header, |body| request.write(body));

@@ -11,6 +11,7 @@ use rand_core::RngCore;
 
 use crate::ids::{HomeRef, PeerId, SessionRef};
 use crate::net::{Path, Prefix, target};
+use crate::partition::ShardSet;
 use crate::relay::{CloseReason, Closed, Event, Member, Status};
 use crate::time::{Moment, Now};
 use crate::tunnel::{Session, Tunnel};
@@ -34,6 +35,10 @@ pub enum Leg {
     Moved(Box<Member>),
     /// To the channel's shard: the peer's session is over.
     Left(PeerId, HomeRef),
+    /// To the home of a session that spoke for a peer: another one does, and its legs go there.
+    Follow(PeerId, SessionRef, HomeRef),
+    /// To that one's home: the peer has channels in these shards, with legs at the former session.
+    Inherit(PeerId, SessionRef, HomeRef, ShardSet),
     /// To the channel's shard: a peer closes the channel that it calls so.
     Close(Asker, PeerId, u32),
     /// To the home of who did: whether there was one.
@@ -55,6 +60,8 @@ impl Leg {
         match self {
             Self::Moved(member) => Some(member.home.session),
             Self::Left(..)
+            | Self::Follow(..)
+            | Self::Inherit(..)
             | Self::Close(..)
             | Self::Closed(..)
             | Self::Joined(..)
@@ -66,7 +73,7 @@ impl Leg {
 
     /// Whether it must not get lost: nobody would say it again.
     pub(in super::super) const fn is_final(&self) -> bool {
-        matches!(self, Self::Left(..))
+        matches!(self, Self::Left(..) | Self::Follow(..) | Self::Inherit(..))
     }
 }
 
@@ -95,7 +102,7 @@ impl<T: Tunnel> Router<T> {
         self.tell_shard(now, home.shard, news);
     }
 
-    pub(super) fn tell_shard(&mut self, now: Now, shard: u16, news: Leg) {
+    pub(in super::super) fn tell_shard(&mut self, now: Now, shard: u16, news: Leg) {
         if shard == self.shard {
             self.told_of_leg(now, shard, news);
         } else {
@@ -110,6 +117,10 @@ impl<T: Tunnel> Router<T> {
                 self.relay.moved(&member);
             }
             Leg::Left(peer, home) => self.relay.left(&peer, home),
+            Leg::Follow(peer, former, to) => self.hand_legs_over(now, peer, former, to),
+            Leg::Inherit(peer, session, former, legs) => {
+                self.inherit_legs(now, peer, session, former, legs);
+            }
             Leg::Close(asker, peer, channel) => {
                 let closed = self.relay.close(channel, &peer);
                 self.tell_shard(now, from, Leg::Closed(asker, channel, closed.is_some()));
@@ -253,6 +264,47 @@ impl<T: Tunnel> Router<T> {
         self.peers.at(session).legs.add(shard);
         if (member.path, member.proven) != (believed.path, believed.proven) {
             self.tell_shard(now, shard, Leg::Moved(Box::new(member)));
+        }
+    }
+
+    /// A peer speaks by another session now.
+    fn hand_legs_over(&mut self, now: Now, peer: PeerId, former: SessionRef, to: HomeRef) {
+        let held = self.sessions.session(former).is_some() && {
+            let bound = self.peers.at(former).identity;
+            bound.is_some_and(|bound| bound.peer_id == peer)
+        };
+        if !held {
+            return;
+        }
+        let legs = std::mem::take(&mut self.peers.at(former).legs);
+        if !legs.is_empty() {
+            let from = HomeRef { shard: self.shard, session: former };
+            self.tell_shard(now, to.shard, Leg::Inherit(peer, to.session, from, legs));
+        }
+    }
+
+    /// The legs of a peer's former session become those of one that is here, if it still is.
+    fn inherit_legs(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        session: SessionRef,
+        former: HomeRef,
+        legs: ShardSet,
+    ) {
+        let member = self.member(session, peer).filter(|_| {
+            let bound = self.peers.at(session).identity;
+            bound.is_some_and(|bound| bound.peer_id == peer)
+        });
+        if member.is_some() {
+            self.peers.at(session).legs.add_all(legs);
+        }
+        for shard in legs.iter() {
+            let news = match member {
+                Some(member) => Leg::Moved(Box::new(member)),
+                None => Leg::Left(peer, former),
+            };
+            self.tell_shard(now, shard, news);
         }
     }
 
