@@ -19,7 +19,14 @@ pub(super) fn socket(values: &Values) -> SocketConfig {
         gso: values.flag(Name::UdpGso),
         // Control is what a router sends most.
         dscp: narrow(values, Name::UdpDscpControl),
+        count_drops: true,
     }
+}
+
+/// That of ports that unmodified WireGuard peers are given, whatever their numbers. A peer may well
+/// be this host's own kernel.
+fn beside(values: &Values) -> SocketConfig {
+    SocketConfig { dscp: 0, count_drops: false, ..socket(values) }
 }
 
 /// The alternate port, none if it is 0: at the address of the main one, and left to the kernel where
@@ -55,6 +62,7 @@ pub(super) fn port(values: &Values) -> PortConfig {
     PortConfig {
         engine: engine(values.choice(Name::IoEngine)),
         sizes,
+        beside: beside(values),
         receive_slots: values.size(Name::IoRxBuffers).next_multiple_of(sizes.rx_post),
         hugepages: hugepages(values.choice(Name::IoHugepages)),
     }
@@ -110,6 +118,15 @@ mod tests {
         let same =
             "udp/alt_port = 7744: that is the port of udp/listen; another one, or 0 for none";
         assert_eq!(ports(&["udp/listen=[::]:7744"]), Err(same.into()));
+    }
+
+    #[test]
+    fn further_ports_are_as_the_main_one_is_told_to_be() {
+        let sets = ["udp/gro=0", "udp/sndbuf_bytes=65536"].map(str::to_owned);
+        let values = Values::load(&Layers { sets: &sets, ..Layers::default() }).unwrap();
+        let beside = port(&values).beside;
+        assert!(!beside.gro && beside.gso && !beside.count_drops);
+        assert_eq!((beside.sndbuf_bytes, beside.dscp), (65_536, 0));
     }
 
     #[test]

@@ -212,6 +212,7 @@ fn build(seat: &mut Seat, counters: Counters, restarts: u64) -> Result<Shard<'_>
         left: Vec::with_capacity(seat.port.receive_slots),
         turn_budget: seat.turn_budget,
         port,
+        beside: seat.port.beside,
         router,
         mailbox: &mut seat.mailbox,
         other: seat.other.clone(),

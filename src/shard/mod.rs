@@ -46,6 +46,8 @@ const MAIL_BATCH: usize = 256;
 /// Everything one shard owns, and its mailbox, which outlives it.
 struct Shard<'m> {
     port: AnyPort,
+    /// What sockets beside the port's own are like.
+    beside: SocketConfig,
     router: Router<WireGuard>,
     mailbox: &'m mut Mailbox<Mail>,
     /// Where it remembers, if it does.
@@ -206,11 +208,12 @@ impl Shard<'_> {
     /// Further sockets are at the address of the main one, each at a port of its own.
     #[cold]
     fn serve_ports(&mut self, now: Now) {
-        let Self { port, router, .. } = self;
+        let Self { port, router, beside, .. } = self;
         let ip = port.socket().local_addr().ip();
         router.serve_ports(now, |wish| match wish {
             PortWish::Open { socket, port: number } => {
-                let bound = Socket::bind(&SocketConfig::new((ip, number).into()));
+                let listen = (ip, number).into();
+                let bound = Socket::bind(&SocketConfig { listen, ..*beside });
                 let opened = bound.and_then(|bound| port.open_side(socket, bound));
                 if let Err(error) = &opened {
                     tracing::warn!(port = number, %error, "a port for WireGuard cannot be opened");

@@ -20,7 +20,7 @@ use super::mailbox;
 use crate::client::Link;
 use crate::identity::Identity;
 use crate::partition::Partition;
-use crate::port::{Achieved, EngineChoice, EngineConfig, Reason, Socket, Waker};
+use crate::port::{Achieved, EngineChoice, EngineConfig, Reason, Socket, SocketConfig, Waker};
 use crate::router::{self, Router};
 use crate::time::Now;
 use crate::tunnel::wireguard::WireGuard;
@@ -32,6 +32,8 @@ pub struct PortConfig {
     pub engine: EngineChoice,
     /// Its sizes.
     pub sizes: EngineConfig,
+    /// Sockets that are opened while it runs, each at a port of its own.
+    pub beside: SocketConfig,
     /// Receive slots owned; a multiple of those posted to the kernel at a time.
     pub receive_slots: usize,
     /// What backs the slots.

@@ -12,7 +12,7 @@
 //! [`Path`]: crate::Path
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
@@ -39,12 +39,24 @@ pub struct SocketConfig {
     /// of it, all others do. Beside a cut into segments, a mark does not fit the room that the kernel has for
     /// control data without allocating.
     pub dscp: u8,
+    /// Have the kernel tell how many datagrams it dropped (`SO_RXQ_OVFL`). Not for sockets that this
+    /// host's own kernel may send to by a tunnel: what it sends of its TCP lies in buffers that hardened kernels (6.12)
+    /// forbid to be told of in that way, and they stop.
+    pub count_drops: bool,
 }
 
 impl SocketConfig {
     /// `listen` with offloads on and the system's buffer sizes.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro: true, gso: true, dscp: 0 }
+        let (gro, gso, count_drops) = (true, true, true);
+        Self { listen, rcvbuf_bytes: 0, sndbuf_bytes: 0, gro, gso, dscp: 0, count_drops }
+    }
+}
+
+impl Default for SocketConfig {
+    /// At any port of any address.
+    fn default() -> Self {
+        Self::new((Ipv6Addr::UNSPECIFIED, 0).into())
     }
 }
 
@@ -176,7 +188,9 @@ impl Socket {
             let (level, option) = (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER);
             self.try_set(Feature::PathMtuProbe, level, option, PMTU_PROBE);
         }
-        self.try_set(Feature::DropCounter, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+        if config.count_drops {
+            self.try_set(Feature::DropCounter, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+        }
         self.mark(config.dscp & 63);
         self.gro = self.offload(config.gro, Feature::Gro, libc::UDP_GRO, 1);
         // Setting the default size to zero changes nothing and proves that the option exists.
