@@ -1,5 +1,6 @@
 //! What the program finds out about a NAT, against what the laboratory made it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::lab::{self, Behaviour, Client, Depends, Lab, Missing, Nat, Process, Server};
+use crate::lab::{self, Behaviour, Client, Depends, Ipv6, Lab, Missing, Nat, Process, Server};
 use crate::product::Place;
 
 /// For what nothing waits for unless it fails; the machine may be busy.
@@ -26,6 +27,11 @@ struct Deployment {
 
 impl Deployment {
     fn start(lab: &Lab, servers: [Server; 2], name: &str) -> Result<Self, Missing> {
+        Self::at(lab, servers.map(|server| (server, server.v4[0].into())), name)
+    }
+
+    fn at(lab: &Lab, servers: [(Server, IpAddr); 2], name: &str) -> Result<Self, Missing> {
+        let at = servers.map(|(_, ip)| SocketAddr::new(ip, 7743));
         let place = Place::new(name)?;
         let links = [0, 1].map(|n| {
             let key = format!("router-{n}.key");
@@ -34,14 +40,14 @@ impl Deployment {
             let word = |name: &str| made[name].as_str().unwrap().to_owned();
             let key = STANDARD.decode(word("wireguard_key")).unwrap();
             let (peer, key) = (word("peer_id"), URL_SAFE_NO_PAD.encode(key));
-            format!("molia://{peer}@{}:7743?k={key}", servers[n].v4[0])
+            format!("molia://{peer}@{}?k={key}", at[n])
         });
         let start = |n: usize| {
             let mut command = place.program();
             let key = format!("router-{n}.key");
             command.args(["run", "--config", "config", "--identity", &key]);
             for setting in [
-                format!("udp/listen={}:7743", servers[n].v4[0]),
+                format!("udp/listen={}", at[n]),
                 format!("reflect/other_router={}", links[1 - n]),
                 "admin/listen=127.0.0.1:0".into(),
                 "relay/allow_private=1".into(),
@@ -50,7 +56,7 @@ impl Deployment {
             ] {
                 command.args(["--set", &setting]);
             }
-            lab.spawn(servers[n].host, &mut command).unwrap()
+            lab.spawn(servers[n].0.host, &mut command).unwrap()
         };
         let mut routers = [0, 1].map(start);
         for router in &mut routers {
@@ -114,6 +120,29 @@ fn the_program_finds_out_what_the_laboratory_made() {
             assert_eq!(found["port_kept"], behaviour.keeps_port(), "{name}: {found}");
             let sure = found["mapping_by_ports"] == false && found["filtering_by_ports"] == false;
             assert!(sure, "{name}: {found}");
+        }
+        Ok(())
+    });
+}
+
+/// There, nothing is translated, and what may come in is a firewall's word.
+#[test]
+fn what_lies_before_a_client_of_ipv6_is_found_too() {
+    lab::run(|| {
+        let mut lab = Lab::new()?;
+        let servers = [lab.server()?, lab.server()?];
+        let cases = [(Ipv6::Open, Depends::Nothing), (Ipv6::Firewall, Depends::AddressAndPort)];
+        let clients = cases
+            .map(|(ipv6, _)| lab.client_behind(Nat { ipv6, ..Nat::new(Behaviour::Symmetric) }));
+        let clients: Vec<_> = clients.into_iter().collect::<Result<_, Missing>>()?;
+        let servers = servers.map(|server| (server, server.v6[0].into()));
+        let deployment = Deployment::at(&lab, servers, "ipv6")?;
+        let found = each(&clients, |client| deployment.classify(&lab, client, &[]));
+        for ((ipv6, filtering), found) in cases.into_iter().zip(found) {
+            assert_eq!(found["translated"], false, "{ipv6:?}: {found}");
+            assert_eq!(found["mapping"], word(Depends::Nothing), "{ipv6:?}: {found}");
+            assert_eq!(found["filtering"], word(filtering), "{ipv6:?}: {found}");
+            assert_eq!(found["port_kept"], true, "{ipv6:?}: {found}");
         }
         Ok(())
     });
