@@ -170,6 +170,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether no send is on its way.
+    pub(crate) fn sends_are_idle(&self) -> bool {
+        self.lent.sends.is_idle()
+    }
+
     /// Watches the side sockets, unless they are watched already or there is no slot to receive
     /// into. The watch ends with its one [`Event::Beside`], at once if something is there.
     fn arm_beside(&mut self) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod errors;
 mod group;
 mod interfaces;
 mod kernel;
+mod marks;
 mod message;
 mod mmsg;
 mod plan;

@@ -23,6 +23,7 @@ use crate::batch::{Batch, Gso};
 use crate::config::{EngineConfig, TURN_BYTES};
 use crate::datagram::{Datagram, Transmit};
 use crate::errors::ErrorKind;
+use crate::marks::Marks;
 use crate::message::Addressing;
 use crate::plan::Plan;
 use crate::posted::Posted;
@@ -46,6 +47,7 @@ pub struct MmsgEngine {
     plan: Plan,
     batch: Batch,
     gso: Gso,
+    marks: Marks,
     rx_batch: usize,
     beside: Option<Watch>,
     /// What the last turn found out about them, if it looked.
@@ -65,6 +67,7 @@ impl MmsgEngine {
         if !rx::fits_runs(pool.slot_bytes()) {
             socket.refuse_gro();
         }
+        socket.mark(socket.dscp);
         let slots = config.rx_post.min(config.rx_batch);
         let mut achieved = Achieved {
             engine: Engine::Mmsg,
@@ -87,6 +90,7 @@ impl MmsgEngine {
             plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
             gso,
+            marks: Marks::default(),
             posted: Posted::new(slots),
             rx_batch: config.rx_batch,
             beside: None,
@@ -144,6 +148,7 @@ impl MmsgEngine {
         if self.plan.is_full() {
             return self.stats.tx_errors.add(ErrorKind::Full, transmit.datagrams() as u64);
         }
+        self.marks.note(transmit.dscp);
         self.plan.push(transmit);
         if self.plan.is_due() {
             self.flush();
@@ -166,6 +171,10 @@ impl MmsgEngine {
     /// Hands everything queued to the kernel, whatever it said the last time.
     fn resume(&mut self) {
         let before = self.gso.on;
+        if let Some(dscp) = self.marks.verdict(self.socket.dscp) {
+            self.socket.mark(dscp);
+            self.batch.address(Addressing::of(&self.socket));
+        }
         self.batch.flush(self.socket.as_fd(), &mut self.plan, &mut self.gso, &mut self.stats);
         if before && !self.gso.on {
             self.achieved.gso = false;

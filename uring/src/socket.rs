@@ -35,9 +35,8 @@ pub struct SocketConfig {
     pub gro: bool,
     /// Coalesce sent runs (`UDP_SEGMENT`).
     pub gso: bool,
-    /// Differentiated services code point of what is sent most, 0 to 63: those datagrams say nothing
-    /// of it, all others do. Beside a cut into segments, a mark does not fit the room that the kernel has for
-    /// control data without allocating.
+    /// Differentiated services code point of what is sent most at first, 0 to 63: those datagrams say
+    /// nothing of it, all others do. An engine changes it when another one is sent most.
     pub dscp: u8,
     /// Have the kernel tell how many datagrams it dropped (`SO_RXQ_OVFL`). Not for sockets that this
     /// host's own kernel may send to by a tunnel: what it sends of its TCP lies in buffers that hardened kernels (6.12)
@@ -91,7 +90,7 @@ pub struct Socket {
     send_buffer: BufferSize,
     pub(crate) gro: bool,
     pub(crate) gso: bool,
-    /// Mark of what says nothing of it.
+    /// Mark of what says nothing of it. An engine may change it; another handle does not know.
     pub(crate) dscp: u8,
     /// Datagrams that the kernel dropped, as the last engine was told: its count goes on.
     pub(crate) drops: u64,
@@ -199,7 +198,7 @@ impl Socket {
     }
 
     /// Marks what does not say otherwise, for IPv4 peers of a dual-stack socket too.
-    fn mark(&mut self, dscp: u8) {
+    pub(crate) fn mark(&mut self, dscp: u8) {
         let class = c_int::from(dscp) << 2;
         let set = |level, option| sys::set(self.as_fd(), level, option, class);
         let v4 = set(libc::IPPROTO_IP, libc::IP_TOS);

@@ -35,6 +35,7 @@ use crate::config::{EngineConfig, TURN_BYTES};
 use crate::datagram::{Datagram, Transmit};
 use crate::errors::ErrorKind;
 use crate::kernel::{Event, Kernel};
+use crate::marks::Marks;
 use crate::message::{self, Addressing};
 use crate::plan::{Place, Plan, Run};
 use crate::ring;
@@ -56,6 +57,7 @@ pub struct UringEngine {
     batch: Batch,
     addressing: Addressing,
     gso: Gso,
+    marks: Marks,
     tx: TxMode,
     rx_post: usize,
     rx_batch: usize,
@@ -125,7 +127,7 @@ impl UringEngine {
     /// Starts receiving, so that a kernel that cannot says so now.
     fn started(
         kernel: Kernel,
-        socket: Socket,
+        mut socket: Socket,
         config: EngineConfig,
         pool: Pool,
         missing: Vec<Missing>,
@@ -146,6 +148,7 @@ impl UringEngine {
             achieved.miss(Feature::RegisteredBuffers, reason);
         }
         let gso = Gso::new(socket.gso, config.gso_max_segments);
+        socket.mark(socket.dscp);
         let mut engine = Self {
             kernel,
             stash: Vec::with_capacity(config.rx_post + config.rx_batch),
@@ -154,6 +157,7 @@ impl UringEngine {
             batch: Batch::new(Addressing::of(&socket)),
             addressing: Addressing::of(&socket),
             gso,
+            marks: Marks::default(),
             tx,
             rx_post: config.rx_post,
             rx_batch: config.rx_batch,
@@ -246,6 +250,7 @@ impl UringEngine {
         if self.plan.is_full() {
             return self.stats.tx_errors.add(ErrorKind::Full, transmit.datagrams() as u64);
         }
+        self.marks.note(transmit.dscp);
         self.plan.push(transmit);
         if self.plan.is_due() {
             self.flush();
@@ -331,6 +336,9 @@ impl UringEngine {
         if self.plan.is_empty() || self.plan.blocked {
             return Ok(());
         }
+        if let Some(dscp) = self.marks.verdict(self.socket.dscp) {
+            self.mark(dscp);
+        }
         let staged = match self.tx {
             TxMode::Uring => self.stage_on_ring(),
             TxMode::Auto | TxMode::Sendmmsg => {
@@ -341,6 +349,16 @@ impl UringEngine {
         };
         self.note_refusals();
         staged
+    }
+
+    /// Changes what the socket gives by itself, unless something is on its way that counts on it.
+    #[cold]
+    fn mark(&mut self, dscp: u8) {
+        if self.kernel.sends_are_idle() {
+            self.socket.mark(dscp);
+            self.addressing = Addressing::of(&self.socket);
+            self.batch.address(self.addressing);
+        }
     }
 
     fn stage_on_ring(&mut self) -> io::Result<()> {

@@ -28,6 +28,7 @@ macro_rules! for_every_engine {
 
 for_every_engine! {
     marks::marks_are_of_single_datagrams,
+    marks::marks_are_right_while_the_socket_changes_its_own,
     marks::a_run_that_is_refused_keeps_its_mark,
     traffic::answers_leave_from_the_address_that_was_asked,
     traffic::a_socket_of_one_address_says_it,

@@ -61,6 +61,31 @@ pub(crate) fn marks_are_of_single_datagrams(kind: Kind) {
     }
 }
 
+/// The socket marks by itself what most datagrams have, and nobody but the kernel notices.
+pub(crate) fn marks_are_right_while_the_socket_changes_its_own(kind: Kind) {
+    let socket = SocketConfig { dscp: EXPEDITED, ..SocketConfig::new(addr("127.0.0.1:0")) };
+    let slots = pool(RX_SLOT_BYTES, 96);
+    let mut engine = some!(open_with(kind, &socket, EngineConfig::default(), slots));
+    let (small, peer) = (pool(2048, 32), watcher("127.0.0.1:0"));
+    let path = uring::Path { peer: peer.local_addr().unwrap(), local: Default::default() };
+    let own = |engine: &dyn Face| rustix::net::sockopt::ip_tos(engine.socket()).unwrap();
+    let send = |engine: &mut dyn Face, n: usize, dscp| {
+        engine.send(Transmit { dscp, ..single(&small, path, &pattern(n, 100)) });
+        engine.flush();
+        engine.turn(Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!(receive_marked(&peer), (pattern(n, 100), dscp << 2), "datagram {n}");
+    };
+    assert_eq!(own(&*engine), EXPEDITED << 2);
+    for n in 0..1100 {
+        send(&mut *engine, n, if n % 8 == 0 { EXPEDITED } else { 0 });
+    }
+    assert_eq!(own(&*engine), 0);
+    for n in 0..2200 {
+        send(&mut *engine, n, if n % 8 == 0 { 0 } else { EXPEDITED });
+    }
+    assert_eq!(own(&*engine), EXPEDITED << 2);
+}
+
 /// A device that refuses a run gets its datagrams one by one, with their mark.
 pub(crate) fn a_run_that_is_refused_keeps_its_mark(kind: Kind) {
     let mut engine = some!(open(kind, "127.0.0.1:0"));
