@@ -78,9 +78,14 @@ impl Batch {
         }
     }
 
-    /// The next flush is for another socket.
+    /// The next flush is for another socket, or for one that marks otherwise now.
     pub(crate) fn address(&mut self, addressing: Addressing) {
         self.addressing = addressing;
+    }
+
+    /// How it addresses messages.
+    pub(crate) fn addressing(&self) -> Addressing {
+        self.addressing
     }
 
     /// Sends what is in `plan`. It is empty afterwards, or blocked with what is left.

@@ -55,7 +55,6 @@ pub struct UringEngine {
     intake: Intake,
     plan: Plan,
     batch: Batch,
-    addressing: Addressing,
     gso: Gso,
     marks: Marks,
     tx: TxMode,
@@ -155,7 +154,6 @@ impl UringEngine {
             intake: Intake::new(&socket, 0),
             plan: Plan::new(config.tx_batch, gso.segments()),
             batch: Batch::new(Addressing::of(&socket)),
-            addressing: Addressing::of(&socket),
             gso,
             marks: Marks::default(),
             tx,
@@ -356,8 +354,7 @@ impl UringEngine {
     fn mark(&mut self, dscp: u8) {
         if self.kernel.sends_are_idle() {
             self.socket.mark(dscp);
-            self.addressing = Addressing::of(&self.socket);
-            self.batch.address(self.addressing);
+            self.batch.address(Addressing::of(&self.socket));
         }
     }
 
@@ -377,7 +374,7 @@ impl UringEngine {
             if self.fits_one_message(run) {
                 let datagrams = self.plan.transmits(run).map(Transmit::datagrams).sum::<usize>();
                 let transmits = self.plan.take(run);
-                match self.kernel.send(self.addressing, transmits) {
+                match self.kernel.send(self.batch.addressing(), transmits) {
                     Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
                         self.stats.tx_errors.add(ErrorKind::Full, datagrams as u64);
                     }
