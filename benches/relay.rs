@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use molia_router::ids::{HomeRef, PeerId, SessionRef};
-use molia_router::net::{Local, Path};
+use molia_router::net::{Local, Path, Prefix};
 use molia_router::relay::{Budget, Config, Member, Relay, Verdict};
 use molia_router::time::Moment;
 use molia_router::wire::channel::{Channel, HEADER_BYTES};
@@ -31,6 +31,7 @@ fn member(n: u32) -> Member {
         proven: true,
         reachable: true,
         factor: 16,
+        network: Prefix::of(address.ip()),
     }
 }
 

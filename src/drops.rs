@@ -40,7 +40,7 @@ drops! {
     RelaySource "relay_source" "channel data from another address than its leg's",
     RelayTarget "relay_target" "channel data for a leg at an address that nothing is relayed to",
     RelayUnbound "relay_unbound" "datagram to the port of an unmodified WireGuard peer while nobody is bound to the other leg",
-    RelayCookie "relay_cookie" "handshake message to the port of an unmodified WireGuard peer from a new address, without the cookie that is asked for",
+    RelayCookie "relay_cookie" "handshake message to the port of an unmodified WireGuard peer from a new address, or one of many, without the cookie that is asked for",
     RelayBudget "relay_budget" "channel data that waited too long, or found no place to wait, for its budget",
     PacketBudget "packet_budget" "handshakes beyond what a turn may look at",
     BadMac1 "bad_mac1" "handshake that does not know our public key",

@@ -23,10 +23,11 @@ pub(super) fn socket(values: &Values) -> SocketConfig {
     }
 }
 
-/// That of ports that unmodified WireGuard peers are given, whatever their numbers. A peer may well
-/// be this host's own kernel.
+/// That of ports that unmodified WireGuard peers are given, whatever their numbers. There may be
+/// thousands, so that buffers are the system's; and a peer may well be this host's own kernel.
 fn beside(values: &Values) -> SocketConfig {
-    SocketConfig { dscp: 0, count_drops: false, ..socket(values) }
+    let SocketConfig { listen, gro, gso, .. } = socket(values);
+    SocketConfig { gro, gso, count_drops: false, ..SocketConfig::new(listen) }
 }
 
 /// The alternate port, none if it is 0: at the address of the main one, and left to the kernel where
@@ -122,11 +123,11 @@ mod tests {
 
     #[test]
     fn further_ports_are_as_the_main_one_is_told_to_be() {
-        let sets = ["udp/gro=0", "udp/sndbuf_bytes=65536"].map(str::to_owned);
+        let sets = ["udp/gro=0"].map(str::to_owned);
         let values = Values::load(&Layers { sets: &sets, ..Layers::default() }).unwrap();
         let beside = port(&values).beside;
         assert!(!beside.gro && beside.gso && !beside.count_drops);
-        assert_eq!((beside.sndbuf_bytes, beside.dscp), (65_536, 0));
+        assert_eq!((beside.rcvbuf_bytes, beside.sndbuf_bytes, beside.dscp), (0, 0, 0));
     }
 
     #[test]

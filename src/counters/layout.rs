@@ -140,7 +140,7 @@ metrics! {
     SocketBlocked = "molia_socket_send_blocked_total" COUNTER, [], "Flushes that met a full send buffer; what was left waits for room.";
     SocketGsoSegments = "molia_socket_gso_segments_total" COUNTER, [], "Datagrams sent as part of a coalesced run.";
     SocketSyscalls = "molia_socket_syscalls_total" COUNTER, [], "System calls of the data path.";
-    SocketKernelDropped = "molia_socket_kernel_dropped_packets_total" COUNTER, [], "Datagrams the kernel dropped because the receive buffer was full (SO_RXQ_OVFL).";
+    SocketKernelDropped = "molia_socket_kernel_dropped_packets_total" COUNTER, [], "Datagrams the kernel dropped because the receive buffer was full (SO_RXQ_OVFL); without those of ports for unmodified WireGuard peers.";
     SocketTruncated = "molia_socket_truncated_packets_total" COUNTER, [], "Receives that did not fit their slot.";
     SocketNameless = "molia_socket_nameless_packets_total" COUNTER, [], "Receives without a readable sender.";
     SocketStarved = "molia_socket_receive_starved_total" COUNTER, [], "Times that receiving stopped for want of a free slot.";

@@ -11,7 +11,7 @@ use crate::drops::Drop;
 use crate::ids::{HomeRef, PeerId};
 use crate::time::Moment;
 
-/// The part of all channels that one network may have when half of them are taken.
+/// The part of all channels that one network's peers may have when half of them are taken.
 const NETWORK_SHARE: usize = 16;
 
 impl Relay {

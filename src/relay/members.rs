@@ -80,10 +80,13 @@ struct Cold {
     /// First of its legs.
     pub(super) first: u32,
     shard: u16,
+    /// The network that its first session here began in.
+    network: u16,
 }
 
 impl Cold {
-    const EMPTY: Self = Self { session: [0; 2], allowance: 0, reserved: 0, first: NIL, shard: 0 };
+    const EMPTY: Self =
+        Self { session: [0; 2], allowance: 0, reserved: 0, first: NIL, shard: 0, network: NONE };
 }
 
 /// Budget of a /24 or /48.
@@ -92,7 +95,7 @@ pub(super) struct PrefixBudget {
     pub(super) at: u64,
     /// Bytes that are promised to data that waits.
     pub(super) reserved: u32,
-    /// Channels of its members.
+    /// Channels of the members whose sessions began there, wherever they say to be now.
     channels: u32,
 }
 
@@ -162,29 +165,33 @@ impl Members {
         self.names.uses(at)
     }
 
-    /// Channels of the members in a peer's network.
+    /// Channels of the members of a peer's network; one between two of them counts twice.
     pub(super) fn channels_near(&self, member: &Member) -> usize {
-        let prefix = self.prefix_names.find(&Prefix::of(member.path.peer.ip()));
-        prefix.map_or(0, |at| self.prefixes[at as usize].channels as usize)
+        let network = self.prefix_names.find(&member.network);
+        let network = network.map_or(self.prefix_names_max(), |at| at as usize);
+        self.prefixes[network].channels as usize
     }
 
     /// One channel more for a member, who is a new one or whom this is news of.
     pub(super) fn take(&mut self, member: &Member) -> Option<u32> {
         let taken = self.names.take(Tag::of(&member.peer))?;
-        let (hot, cold) = (&mut self.hot[taken.at as usize], &mut self.cold[taken.at as usize]);
+        let at = taken.at as usize;
         if taken.new {
-            *hot = Hot::EMPTY;
-            *cold = Cold::EMPTY;
-        } else if hot.prefix != NONE {
-            self.prefixes[usize::from(hot.prefix)].channels += 1;
+            self.hot[at] = Hot::EMPTY;
+            self.cold[at] = Cold::EMPTY;
         }
+        if self.cold[at].network == NONE {
+            self.cold[at].network = self.take_prefix(member.network);
+        }
+        self.prefixes[usize::from(self.cold[at].network)].channels += 1;
         self.update(taken.at, member);
         Some(taken.at)
     }
 
     /// One channel less; the last one's end leaves only what is owed.
     pub(super) fn release(&mut self, at: u32) {
-        self.prefixes[usize::from(self.hot(at).prefix)].channels -= 1;
+        let network = self.cold[at as usize].network;
+        self.prefixes[usize::from(network)].channels -= 1;
         if !self.names.release(at) {
             return;
         }
@@ -195,6 +202,7 @@ impl Members {
         debug_assert!(cold.reserved == 0 && cold.first == NIL, "its channels are closed");
         *cold = Cold::EMPTY;
         self.leave(prefix, local);
+        self.leave(network, NONE);
     }
 
     /// What a session's shard tells.
@@ -219,27 +227,25 @@ impl Members {
         self.leave(before.0, before.1);
     }
 
-    /// Takes the prefix and the local address of a path. Its channels and what waits move there.
-    fn settle(&mut self, at: u32, path: &Path) -> (u16, u16) {
-        let prefix = match self.prefix_names.take(Prefix::of(path.peer.ip())) {
-            None => number(self.prefix_names_max()),
-            Some(taken) => {
-                if taken.new {
-                    self.prefixes[taken.at as usize] = PrefixBudget::default();
-                }
-                number(taken.at as usize)
-            }
+    /// A prefix's place, the shared one if there is none of its own.
+    fn take_prefix(&mut self, prefix: Prefix) -> u16 {
+        let Some(taken) = self.prefix_names.take(prefix) else {
+            return number(self.prefix_names_max());
         };
-        let (before, channels) = (self.hot(at).prefix, self.channels(at));
-        let reserved = self.cold[at as usize].reserved;
-        if before != NONE {
-            let before = &mut self.prefixes[usize::from(before)];
-            before.reserved -= reserved;
-            before.channels -= channels;
+        if taken.new {
+            self.prefixes[taken.at as usize] = PrefixBudget::default();
         }
-        let after = &mut self.prefixes[usize::from(prefix)];
-        after.reserved += reserved;
-        after.channels += channels;
+        number(taken.at as usize)
+    }
+
+    /// Takes the prefix and the local address of a path; they move what waits, if it does.
+    fn settle(&mut self, at: u32, path: &Path) -> (u16, u16) {
+        let prefix = self.take_prefix(Prefix::of(path.peer.ip()));
+        let (before, reserved) = (self.hot[at as usize].prefix, self.cold[at as usize].reserved);
+        if before != NONE {
+            self.prefixes[usize::from(before)].reserved -= reserved;
+        }
+        self.prefixes[usize::from(prefix)].reserved += reserved;
         let local = self.local_names.take(path.local).map_or(NONE, |taken| {
             self.locals[taken.at as usize] = path.local;
             number(taken.at as usize)

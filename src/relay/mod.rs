@@ -41,7 +41,7 @@ use bufpool::Buf;
 use crate::bucket::Keyed;
 use crate::drops::Drop;
 use crate::ids::{HomeRef, PeerId};
-use crate::net::Path;
+use crate::net::{Path, Prefix};
 use crate::time::Moment;
 use crate::wheel::Wheel;
 use crate::wire::channel::Channel;
@@ -70,6 +70,8 @@ pub struct Member {
     pub reachable: bool,
     /// What its rate is multiplied by: 1 to 16.
     pub factor: u8,
+    /// The network that its session began in, which nobody can forge.
+    pub network: Prefix,
 }
 
 /// A channel as one of its peers is told of it.

@@ -81,7 +81,7 @@ impl<T: Tunnel> Router<T> {
         let may = verifications.take(now.at, &VERIFICATIONS, 1);
         if known {
             // Who lost its place asks for it so; but each time may be a letter to another shard.
-            if may && self.network_may_ask(now, session, 1) {
+            if may && self.network_may_ask(now, session) {
                 self.list(now, session);
             }
             return Ok(());

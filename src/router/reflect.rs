@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::bucket::{Rate, TokenBucket};
+use crate::bucket::{BucketTable, Keyed, Rate, TokenBucket};
 use crate::ids::{PeerId, SessionRef, WgKey};
-use crate::net::{Local, Outlet, Path, target};
+use crate::net::{Local, Outlet, Path, Prefix, target};
 use crate::time::{Moment, Now};
 use crate::tunnel::{Session, Tunnel};
 use crate::wire::body::{ReflectReq, ReflectResp};
@@ -25,9 +25,11 @@ use super::{Request, Router};
 const PROBES: Rate = Rate::new(2, 8);
 /// Those that the other router may ask for, on behalf of all its peers.
 const PROBES_OF_OTHER: Rate = Rate::new(100, 400);
-/// What one by the other router costs a network of its requests to others: that one is asked for
-/// them one after another, so that ten networks can keep it busy, and one cannot.
-const ASKS_OF_A_PROBE_OF_OTHER: u64 = 10;
+/// Those by the other router that the sessions of one network may ask for in a shard: it is asked for
+/// one after another.
+const PROBES_VIA: Rate = Rate::new(10, 40);
+/// Networks whose probes are counted apart.
+const PROBING_NETWORKS: usize = 1024;
 /// Longest wait of a probe in seconds: no NAT has to keep a silent mapping longer (RFC 4787,
 /// section 4.3, recommends five minutes).
 pub(super) const AFTER_S_MAX: u32 = 300;
@@ -53,6 +55,11 @@ pub(super) struct Cooperation {
     /// The other router, while there is a session with it.
     connected: Option<PeerId>,
     wanted: VecDeque<Wanted>,
+}
+
+/// What is left of every network's probes by the other router.
+pub(super) fn probes_via(keyed: Keyed) -> BucketTable<Prefix> {
+    BucketTable::new(PROBING_NETWORKS, PROBES_VIA, keyed)
 }
 
 impl<T: Tunnel> Router<T> {
@@ -121,12 +128,14 @@ impl<T: Tunnel> Router<T> {
             // The other router has but our word for the address, and would refuse.
             return Err(Code::Unauthorized);
         }
-        if via && !self.network_may_ask(now, session, ASKS_OF_A_PROBE_OF_OTHER) {
-            return Err(Code::RateLimited);
-        }
+        let network = *tenant.network();
         let peer = self.peers.at(session);
         let left = peer.probes_left.get_or_insert_with(|| TokenBucket::full(&PROBES, now.at));
         if !left.take(now.at, &PROBES, probes) {
+            return Err(Code::RateLimited);
+        }
+        // Last, so that nobody uses up what is others' with requests that are refused.
+        if via && !self.probes_via.take(now.at, &network, 1) {
             return Err(Code::RateLimited);
         }
         let nonce = asked.nonce;

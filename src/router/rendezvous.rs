@@ -108,7 +108,7 @@ impl<T: Tunnel> Router<T> {
             return self.refuse(now, request, Code::Invalid, 0);
         }
         let left = peer.introductions_left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at));
-        if !left.take(now.at, &ASKED, 1) || !self.network_may_ask(now, session, 1) {
+        if !left.take(now.at, &ASKED, 1) || !self.network_may_ask(now, session) {
             return self.refuse(now, request, Code::RateLimited, 0);
         }
         let scope = consent_scope::PUNCH;
@@ -144,11 +144,10 @@ impl<T: Tunnel> Router<T> {
         self.seek(now, Box::new(introduction));
     }
 
-    /// Whether the network that a session began in has so many requests left that others are asked
-    /// for.
-    pub(super) fn network_may_ask(&mut self, now: Now, session: SessionRef, requests: u64) -> bool {
+    /// Whether the network that a session began in has requests left that others are asked for.
+    pub(super) fn network_may_ask(&mut self, now: Now, session: SessionRef) -> bool {
         let network = self.sessions.session(session).map(|tenant| *tenant.network());
-        network.is_some_and(|network| self.network_asks.take(now.at, &network, requests))
+        network.is_some_and(|network| self.network_asks.take(now.at, &network, 1))
     }
 
     /// Whether `issuer` lets `subject` reach it that way; else the code of the refusal.

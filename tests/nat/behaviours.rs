@@ -41,7 +41,8 @@ fn mapping_filtering_and_ports_are_those_of_rfc_4787() {
 /// A service's port is refused as a candidate, and those that a moved mapping takes are lower.
 #[test]
 fn ports_are_those_that_hosts_choose() {
-    const SOCKETS: usize = 64;
+    // Few, for two of them may get one port by chance, and the second no answer then.
+    const SOCKETS: usize = 8;
     lab::run(|| {
         let mut lab = Lab::new()?;
         let server = lab.server()?;

@@ -67,8 +67,6 @@ pub(super) struct Leg {
     pub(super) bound: Option<Bound>,
     pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
     strangers: TokenBucket,
-    /// Of those who showed a cookie.
-    shown: TokenBucket,
 }
 
 impl Leg {
@@ -81,7 +79,6 @@ impl Leg {
             bound: None,
             candidates: ArrayVec::new(),
             strangers: TokenBucket::full(&STRANGERS, now),
-            shown: TokenBucket::full(&STRANGERS, now),
         }
     }
 
@@ -123,20 +120,21 @@ impl Leg {
     }
 
     /// Takes an initiation from elsewhere than the bound address, which makes a candidate of that.
-    /// `shown` says whether it carries a cookie.
+    /// `shown` says whether it carries a cookie, and if so whether its network may have another one.
     ///
     /// # Errors
-    /// [`Drop::RelayCookie`] if it should, [`Drop::RelayBudget`] if it is one too many all the same.
+    /// [`Drop::RelayCookie`] if it needs a cookie: it is not from home, or one of many from there.
+    /// [`Drop::RelayBudget`] if it is one too many all the same.
     pub(super) fn hear_stranger(
         &mut self,
         now: Moment,
         path: &Path,
-        (bytes, shown): (u32, bool),
+        (bytes, shown): (u32, Option<bool>),
     ) -> Result<(), Drop> {
-        if shown {
-            self.shown.take(now, &STRANGERS, 1).then_some(()).ok_or(Drop::RelayBudget)?;
-        } else if !self.is_at_home(path) || !self.strangers.take(now, &STRANGERS, 1) {
-            return Err(Drop::RelayCookie);
+        let taken = shown == Some(true)
+            || (self.is_at_home(path) && self.strangers.take(now, &STRANGERS, 1));
+        if !taken {
+            return Err(if shown.is_some() { Drop::RelayBudget } else { Drop::RelayCookie });
         }
         let before = self.candidate(path).map(|at| self.candidates.remove(at));
         self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes));

@@ -22,9 +22,10 @@
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound has got no more bytes than it sent.
-//! * A bound address is that of a session of the peer, or has shown a cookie.
+//! * An address is bound that is a session's of the peer, or has shown a cookie. That is not asked
+//!   again while data comes from there.
 //! * An initiation goes to one address. Who names its index has received it.
-//! * What is sent is paid for by its peer, its network and the router. Over budget it is dropped and does
+//! * What is sent on is paid for by its peer, its network and the router. Over budget it is dropped and does
 //!   not wait: congestion control inside the tunnels makes do with that.
 //! * Nothing allocates for a datagram; candidates of a leg are few.
 //!
@@ -57,8 +58,8 @@ pub use ports::{FIRST_SOCKET, PortWish, Ports};
 /// After so long without a word of the bound address, initiations of the other side may go
 /// to a candidate. Longer than the 25 s that WireGuard's keepalives are commonly apart.
 const STALE: Duration = Duration::from_secs(30);
-/// Initiations that a leg takes from elsewhere than its bound address, with a cookie and without:
-/// each makes the other side do curve arithmetic.
+/// Initiations that a leg takes from elsewhere than its bound address without a cookie, and that all
+/// take of one network with one: each makes the other side do curve arithmetic.
 const STRANGERS: Rate = Rate::new(5, 10);
 /// Places of the networks' budgets.
 const NETWORKS: usize = 1024;
@@ -164,6 +165,8 @@ pub struct Stock {
     free: VecDeque<u16>,
     owners: Vec<Owner>,
     networks: Option<BucketTable<Prefix>>,
+    /// Initiations with a cookie that networks have left.
+    strangers: BucketTable<Prefix>,
     /// A timer for each pair: when it is looked at, which may be long before it ends.
     lives: Wheel,
     wishes: VecDeque<PortWish>,
@@ -176,7 +179,7 @@ impl Stock {
     pub fn bytes(ports: Ports) -> usize {
         let pairs = ports.pairs();
         let slots = pairs * (size_of::<Option<Pair>>() + 2 * size_of::<Owner>());
-        slots + Wheel::bytes(pairs.max(1)) + BucketTable::<Prefix>::bytes(NETWORKS)
+        slots + Wheel::bytes(pairs.max(1)) + 2 * BucketTable::<Prefix>::bytes(NETWORKS)
     }
 
     /// No pairs yet. `ports` are this shard's part; budgets and lifetime are those of its relay.
@@ -196,6 +199,7 @@ impl Stock {
             free: (0..ports.count()).map(|at| FIRST_SOCKET + at).collect(),
             owners: Vec::with_capacity(2 * pairs),
             networks,
+            strangers: BucketTable::new(NETWORKS, STRANGERS, keyed()),
             lives: Wheel::new(pairs.max(1)),
             wishes: VecDeque::with_capacity(ports.count().into()),
             changed: VecDeque::with_capacity(pairs),

@@ -94,7 +94,9 @@ impl Stock {
         guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
-        let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
+        let Self { pairs, strangers, .. } = self;
+        let pair = pairs.get_mut(slot as usize).and_then(Option::as_mut);
+        let pair = pair.ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
         if !other.is_meant(message) {
             return Err(Drop::BadMac1);
@@ -103,7 +105,9 @@ impl Stock {
             if !guard.allows(&path.peer) {
                 return Err(Drop::RelayTarget);
             }
+            let network = Prefix::of(path.peer.ip());
             let shown = guard.has_cookie(&path.peer, message);
+            let shown = shown.then(|| strangers.take(now, &network, 1));
             leg.hear_stranger(now, path, (bytes, shown))?;
         }
         other.receiver(now, bytes).ok_or(Drop::RelayUnbound)

@@ -59,6 +59,7 @@ fn member(n: u16) -> Member {
         proven: true,
         reachable: true,
         factor: 1,
+        network: Prefix::of(path(low, high).peer.ip()),
     }
 }
 

@@ -291,7 +291,7 @@ impl Model {
             let left = self.allowance[to].checked_sub(bytes as u64);
             self.allowance[to] = left.expect("more went to an unproven address than came");
         }
-        let prefix = crate::net::Prefix::of(self.members[from].path.peer.ip()).0[3].into();
+        let prefix = Prefix::of(self.members[from].path.peer.ip()).0[3].into();
         let own = 2 * pair + side;
         for (key, (rate, burst)) in [
             ((0, 0), ROUTER),

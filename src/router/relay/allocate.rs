@@ -128,7 +128,7 @@ impl<T: Tunnel> Router<T> {
     pub(super) fn may_ask_the_relay(&mut self, now: Now, session: SessionRef) -> bool {
         let left = &mut self.peers.at(session).allocations_left;
         let own = left.get_or_insert_with(|| TokenBucket::full(&ASKED, now.at));
-        own.take(now.at, &ASKED, 1) && self.network_may_ask(now, session, 1)
+        own.take(now.at, &ASKED, 1) && self.network_may_ask(now, session)
     }
 
     /// Takes a letter from desk to desk, as far as they are in this shard.
@@ -329,6 +329,7 @@ impl<T: Tunnel> Router<T> {
             proven: tenant.proven(),
             reachable: self.may_relay_to(&path),
             factor: self.peers.factor(session),
+            network: *tenant.network(),
         })
     }
 }

@@ -38,7 +38,7 @@ pub enum Leg {
     /// To the home of a session that spoke for a peer: another one does, and its legs go there.
     Follow(PeerId, SessionRef, HomeRef),
     /// To that one's home: the peer has channels in these shards, with legs at the former session.
-    Inherit(PeerId, SessionRef, HomeRef, ShardSet),
+    Inherit(SessionRef, Box<Inheritance>),
     /// To the channel's shard: a peer closes the channel that it calls so.
     Close(Asker, PeerId, u32),
     /// To the home of who did: whether there was one.
@@ -52,6 +52,17 @@ pub enum Leg {
     Status(SessionRef, RelayStatus),
     /// To a leg's home: its channel is over.
     Ended(SessionRef, u32, CloseReason),
+}
+
+/// What a peer's former session leaves to the one that speaks for it now.
+#[derive(Clone, Debug)]
+pub struct Inheritance {
+    peer: PeerId,
+    former: HomeRef,
+    /// Where its channels are.
+    legs: ShardSet,
+    /// What its rates are multiplied by.
+    factor: u8,
 }
 
 impl Leg {
@@ -118,9 +129,7 @@ impl<T: Tunnel> Router<T> {
             }
             Leg::Left(peer, home) => self.relay.left(&peer, home),
             Leg::Follow(peer, former, to) => self.hand_legs_over(now, peer, former, to),
-            Leg::Inherit(peer, session, former, legs) => {
-                self.inherit_legs(now, peer, session, former, legs);
-            }
+            Leg::Inherit(session, left) => self.inherit_legs(now, session, &left),
             Leg::Close(asker, peer, channel) => {
                 let closed = self.relay.close(channel, &peer);
                 self.tell_shard(now, from, Leg::Closed(asker, channel, closed.is_some()));
@@ -276,29 +285,28 @@ impl<T: Tunnel> Router<T> {
         if !held {
             return;
         }
-        let legs = std::mem::take(&mut self.peers.at(former).legs);
+        let tenant = self.peers.at(former);
+        let (legs, factor) = (std::mem::take(&mut tenant.legs), tenant.factor);
         if !legs.is_empty() {
-            let from = HomeRef { shard: self.shard, session: former };
-            self.tell_shard(now, to.shard, Leg::Inherit(peer, to.session, from, legs));
+            let former = HomeRef { shard: self.shard, session: former };
+            let left = Box::new(Inheritance { peer, former, legs, factor });
+            self.tell_shard(now, to.shard, Leg::Inherit(to.session, left));
         }
     }
 
     /// The legs of a peer's former session become those of one that is here, if it still is.
-    fn inherit_legs(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        session: SessionRef,
-        former: HomeRef,
-        legs: ShardSet,
-    ) {
+    fn inherit_legs(&mut self, now: Now, session: SessionRef, left: &Inheritance) {
+        let Inheritance { peer, former, legs, factor } = *left;
         let member = self.member(session, peer).filter(|_| {
             let bound = self.peers.at(session).identity;
             bound.is_some_and(|bound| bound.peer_id == peer)
         });
-        if member.is_some() {
-            self.peers.at(session).legs.add_all(legs);
-        }
+        let member = member.map(|member| {
+            let heir = self.peers.at(session);
+            heir.legs.add_all(legs);
+            heir.factor = heir.factor.max(factor);
+            Member { factor: heir.factor, ..member }
+        });
         for shard in legs.iter() {
             let news = match member {
                 Some(member) => Leg::Moved(Box::new(member)),

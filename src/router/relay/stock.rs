@@ -30,6 +30,8 @@ use super::{DSCP, Leg};
 const INNER_MTU: u32 = 1200;
 /// Type of WireGuard's data messages.
 const DATA: u8 = 4;
+/// Cookies that a turn sends: each is some hashing, which strangers can ask for.
+const COOKIES_PER_TURN: u32 = 32;
 /// Price of the cookies: unmodified peers pay none.
 const FREE: u8 = 0;
 
@@ -195,10 +197,15 @@ impl<T: Tunnel> Router<T> {
         outlet: &mut impl Outlet,
     ) {
         self.outbox.counters.drop(reason);
+        if self.cookies_sent.0 != now.at {
+            self.cookies_sent = (now.at, 0);
+        }
         if reason == Drop::RelayCookie
+            && self.cookies_sent.1 < COOKIES_PER_TURN
             && let Some(key) = self.stock.cookie_key(path)
             && let Some(reply) = self.cookies.reply(now, &path.peer, one, &key, FREE, &mut self.rng)
         {
+            self.cookies_sent.1 += 1;
             self.outbox.send_raw(*path, &reply, outlet);
         }
     }

@@ -24,7 +24,13 @@ impl Process {
         let mut sum = 0;
         for task in fs::read_dir(&self.tasks).map_err(failed)? {
             let path = task.map_err(failed)?.path().join("schedstat");
-            let text = fs::read_to_string(path).map_err(failed)?;
+            let text = match fs::read_to_string(path) {
+                // It has ended since it was named.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                    continue;
+                }
+                text => text.map_err(failed)?,
+            };
             sum += first_number(&text).ok_or("the kernel does not count CPU time (schedstat)")?;
         }
         Ok(sum)
