@@ -82,6 +82,28 @@ pub fn has_mac1(key: &[u8; 32], message: &[u8]) -> bool {
     Macs::of(message).is_some_and(|macs| same(&mac(key, macs.before_mac1), macs.mac1))
 }
 
+/// Where a cookie is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To the router itself.
+    Router,
+    /// At a port for an unmodified WireGuard peer, named by shard and socket: who receives what is sent there must
+    /// not show it elsewhere.
+    Port(u16, u16),
+}
+
+impl Place {
+    fn cookie(self, secret: &[u8; 32], peer: &SocketAddr) -> [u8; MAC_BYTES] {
+        let Address(address) = Address::of(peer);
+        let Self::Port(shard, socket) = self else { return mac(secret, &address) };
+        let mut place = [0; 22];
+        place[..18].copy_from_slice(&address);
+        place[18..20].copy_from_slice(&shard.to_be_bytes());
+        place[20..].copy_from_slice(&socket.to_be_bytes());
+        mac(secret, &place)
+    }
+}
+
 /// Makes and checks cookies.
 pub struct Cookies {
     node_secret: [u8; 32],
@@ -106,12 +128,18 @@ impl Cookies {
 
     /// The cookie that the mac2 of a handshake message proves to hold, if it does: one of this epoch
     /// or the last.
-    pub fn shown(&mut self, now: Now, peer: &SocketAddr, message: &[u8]) -> Option<[u8; 16]> {
+    /// What was sent for one place is of no use at another.
+    pub fn shown(
+        &mut self,
+        now: Now,
+        peer: &SocketAddr,
+        at: Place,
+        message: &[u8],
+    ) -> Option<[u8; 16]> {
         let macs = Macs::of(message).filter(|macs| *macs.mac2 != [0; MAC_BYTES])?;
         self.turn_to(now);
-        let address = Address::of(peer);
         let holds = |secret: &[u8; 32]| {
-            let cookie = mac(secret, &address.0);
+            let cookie = at.cookie(secret, peer);
             same(&mac(&cookie, macs.before_mac2), macs.mac2).then_some(cookie)
         };
         self.secrets.iter().find_map(holds)
@@ -122,7 +150,7 @@ impl Cookies {
     pub fn reply(
         &mut self,
         now: Now,
-        peer: &SocketAddr,
+        (peer, at): (&SocketAddr, Place),
         message: &[u8],
         key: &[u8; 32],
         difficulty_bits: u8,
@@ -140,7 +168,7 @@ impl Cookies {
         nonce[..8].copy_from_slice(&price.encode());
         rng.fill_bytes(&mut nonce[8..]);
         let (cookie, tag) = sealed.split_at_mut(16);
-        cookie.copy_from_slice(&mac(&self.secrets[0], &Address::of(peer).0));
+        cookie.copy_from_slice(&at.cookie(&self.secrets[0], peer));
         let made = XChaCha20Poly1305::new(key.into())
             .encrypt_in_place_detached((&*nonce).into(), macs.mac1, cookie)
             .expect("16 bytes are within the cipher's limit");

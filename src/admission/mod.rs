@@ -33,7 +33,7 @@ use crate::bucket::{BucketTable, Keyed, Rate};
 use crate::drops::Drop;
 use crate::time::{Moment, Now};
 
-use cookie::Cookies;
+use cookie::{Cookies, Place};
 use load::Load;
 use replay::Replays;
 
@@ -157,7 +157,7 @@ impl Admission {
         if let Err(drop) = self.look(now, initiation) {
             return Verdict::Dropped(drop);
         }
-        let standing = match self.cookies.shown(now, peer, initiation) {
+        let standing = match self.cookies.shown(now, peer, Place::Router, initiation) {
             Some(cookie) if puzzle::paid(initiation, &cookie, self.config.difficulty_bits) => {
                 Standing::Shown
             }
@@ -185,8 +185,8 @@ impl Admission {
         initiation: &Initiation,
     ) -> [u8; cookie::REPLY_BYTES] {
         let bits = self.config.difficulty_bits;
-        let reply =
-            self.cookies.reply(now, peer, initiation, &self.cookie_key, bits, &mut self.rng);
+        let at = (peer, Place::Router);
+        let reply = self.cookies.reply(now, at, initiation, &self.cookie_key, bits, &mut self.rng);
         reply.expect("an initiation has its two MACs")
     }
 

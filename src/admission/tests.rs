@@ -305,3 +305,19 @@ proptest! {
         prop_assert_eq!(door.judge(&client, true, &garbage), Verdict::Dropped(Drop::BadMac1));
     }
 }
+
+#[test]
+fn a_cookie_is_of_use_where_it_was_sent_for() {
+    use super::cookie::{Cookies, Place, cookie_key};
+    let (mut cookies, mut client) = (Cookies::new([1; 32]), Client::at("192.0.2.1:1000"));
+    let (now, initiation) = (Door::new(small()).now, client.initiate());
+    let (here, key) = (Place::Port(1, 7), cookie_key(&ROUTER));
+    let mut rng = ChaCha12Rng::from_seed([3; 32]);
+    let reply = cookies.reply(now, (&client.at, here), &initiation, &key, 0, &mut rng).unwrap();
+    client.cookie = open_reply(&ROUTER, &initiation, &reply).map(|(cookie, _)| cookie);
+    let initiation = client.initiate();
+    let mut shown = |at| cookies.shown(now, &client.at, at, &initiation).is_some();
+    assert!(shown(here));
+    assert!(![Place::Router, Place::Port(1, 8), Place::Port(2, 7)].into_iter().any(shown));
+    assert!(cookies.reply(now, (&client.at, here), &[1; 31], &key, 0, &mut rng).is_none());
+}

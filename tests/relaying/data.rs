@@ -5,6 +5,7 @@ use molia_router::drops::Drop;
 use molia_router::net::{Local, Path};
 use molia_router::router::Router;
 use molia_router::tunnel::wireguard::WireGuard;
+use molia_router::wire::Code;
 use molia_router::wire::channel::{Channel, HEADER_BYTES};
 
 use crate::known::{Leg, Sent, channel, config, each_size, join, join_again, sent};
@@ -202,7 +203,10 @@ fn legs_go_to_the_newest_binding() {
         assert_eq!(out, [("2.2.2.2:5000".parse().unwrap(), data(&of_b, 100, 2))]);
         let out = relayed(&mut bench, "2.2.2.2:5000", &data(&of_b, 100, 3));
         assert_eq!(out, [(there.parse().unwrap(), data(&of_a, 100, 3))]);
-        // The session that had them before may move: it has none any more.
+        // The session that had them before may ask for them, or move: it has none any more.
+        let consent = b.consent(Some(a.id()));
+        let refused = a.allocate(&mut bench, b.id(), &consent);
+        assert_eq!(a.refusal(&refused), Code::Unauthorized);
         a.peer.move_to("1.1.1.1:4001");
         let ping = a.peer.seal_ping();
         bench.deliver(a.peer.path(), &ping);

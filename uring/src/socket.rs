@@ -203,11 +203,14 @@ impl Socket {
         let set = |level, option| sys::set(self.as_fd(), level, option, class);
         let v4 = set(libc::IPPROTO_IP, libc::IP_TOS);
         let v6 = match self.family {
-            Family::V4 => Ok(()),
-            Family::V6 => set(libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+            Family::V6 if v4.is_ok() => set(libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+            Family::V4 | Family::V6 => Ok(()),
         };
         // Refused, every datagram that has a mark says so itself.
-        if v4.and(v6).is_ok() {
+        if v4.is_ok() && v6.is_err() {
+            let former = c_int::from(self.dscp) << 2;
+            let _ = sys::set(self.as_fd(), libc::IPPROTO_IP, libc::IP_TOS, former);
+        } else if v4.is_ok() {
             self.dscp = dscp;
         }
     }

@@ -46,7 +46,7 @@ use std::time::Duration;
 use crate::bucket::{BucketTable, Keyed, Meter, Rate};
 use crate::ids::{PeerId, WgKey};
 use crate::limits::SLOT_BYTES;
-use crate::net::Prefix;
+use crate::net::{Path, Prefix};
 use crate::wheel::Wheel;
 
 use super::{Budget, Config};
@@ -84,8 +84,9 @@ impl PairId {
 pub trait Guard {
     /// Whether anything may be sent to an address at all.
     fn allows(&self, to: &SocketAddr) -> bool;
-    /// Whether a handshake message carries a cookie that was sent to where it comes from.
-    fn has_cookie(&mut self, from: &SocketAddr, message: &[u8]) -> bool;
+    /// Whether a handshake message carries a cookie that was sent to where it comes from, for that
+    /// port.
+    fn has_cookie(&mut self, from: &Path, message: &[u8]) -> bool;
     /// Takes bytes from the router's budget, if they are in it.
     fn pay(&mut self, bytes: usize) -> bool;
 }

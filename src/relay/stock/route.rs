@@ -106,7 +106,7 @@ impl Stock {
                 return Err(Drop::RelayTarget);
             }
             let network = Prefix::of(path.peer.ip());
-            let shown = guard.has_cookie(&path.peer, message);
+            let shown = guard.has_cookie(path, message);
             let shown = shown.then(|| strangers.take(now, &network, 1));
             leg.hear_stranger(now, path, (bytes, shown))?;
         }
@@ -139,7 +139,7 @@ impl Stock {
         if leg.is_alive(now) || leg.candidate(path).is_none() {
             return Err(Drop::RelaySource);
         }
-        if !leg.is_at_home(path) && !guard.has_cookie(&path.peer, message) {
+        if !leg.is_at_home(path) && !guard.has_cookie(path, message) {
             return Err(Drop::RelayCookie);
         }
         leg.bind(now, *path);

@@ -37,7 +37,7 @@ impl Guard for Open {
         to.port() != 9
     }
 
-    fn has_cookie(&mut self, _: &SocketAddr, message: &[u8]) -> bool {
+    fn has_cookie(&mut self, _: &Path, message: &[u8]) -> bool {
         message.ends_with(&[COOKIE; 16])
     }
 

@@ -154,6 +154,10 @@ impl<T: Tunnel> Router<T> {
                 continue;
             }
             letter.desk = match letter.desk {
+                Desk::RequestersOwner if self.speaks_no_more(&letter.requester) => {
+                    letter.outcome = Err(Code::Unauthorized);
+                    Desk::RequestersHome
+                }
                 Desk::RequestersOwner => {
                     letter.requester.factor = self.standing(now, &letter.requester.peer);
                     Desk::TargetsOwner
@@ -164,6 +168,11 @@ impl<T: Tunnel> Router<T> {
                 Desk::RequestersHome => return self.allocated(now, &letter),
             };
         }
+    }
+
+    /// Whether another session than this one speaks for a peer: one with a newer binding.
+    fn speaks_no_more(&self, requester: &Member) -> bool {
+        self.directory.find(&requester.peer).is_some_and(|it| it.home != requester.home)
     }
 
     /// What a peer's rates are multiplied by: for how long it has been around, as far as the

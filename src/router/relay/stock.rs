@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bufpool::Buf;
 use peerstore::record::{AllocatedLeg, Allocation as Stored, Host, Subject, Tombstone};
 
-use crate::admission::cookie::Cookies;
+use crate::admission::cookie::{Cookies, Place};
 use crate::drops::Drop;
 use crate::ids::{PeerId, WgKey};
 use crate::net::{Datagram, Outlet, Path, Transmit, target};
@@ -197,13 +197,15 @@ impl<T: Tunnel> Router<T> {
         outlet: &mut impl Outlet,
     ) {
         self.outbox.counters.drop(reason);
+        let at = Place::Port(self.shard, path.local.socket);
         if self.cookies_sent.0 != now.at {
             self.cookies_sent = (now.at, 0);
         }
         if reason == Drop::RelayCookie
             && self.cookies_sent.1 < COOKIES_PER_TURN
             && let Some(key) = self.stock.cookie_key(path)
-            && let Some(reply) = self.cookies.reply(now, &path.peer, one, &key, FREE, &mut self.rng)
+            && let Some(reply) =
+                self.cookies.reply(now, (&path.peer, at), one, &key, FREE, &mut self.rng)
         {
             self.cookies_sent.1 += 1;
             self.outbox.send_raw(*path, &reply, outlet);
@@ -217,8 +219,8 @@ impl<T: Tunnel> Router<T> {
         path: &Path,
         all: (&[u8], usize, usize),
     ) -> Result<Path, Drop> {
-        let Self { stock, relay, config, cookies, .. } = self;
-        stock.route(now.at, path, all, &mut Door { now, relay, config, cookies })
+        let Self { stock, relay, config, cookies, shard, .. } = self;
+        stock.route(now.at, path, all, &mut Door { now, shard: *shard, relay, config, cookies })
     }
 
     /// Takes back a pair that had ports before a restart.
@@ -251,6 +253,7 @@ impl<T: Tunnel> Router<T> {
 /// What the ports ask the router.
 struct Door<'a> {
     now: Now,
+    shard: u16,
     relay: &'a mut Relay,
     config: &'a Config,
     cookies: &'a mut Cookies,
@@ -262,8 +265,9 @@ impl Guard for Door<'_> {
         target::forbidden(to, &self.config.own, self.config.allow_private).is_none()
     }
 
-    fn has_cookie(&mut self, from: &SocketAddr, message: &[u8]) -> bool {
-        self.cookies.shown(self.now, from, message).is_some()
+    fn has_cookie(&mut self, from: &Path, message: &[u8]) -> bool {
+        let at = Place::Port(self.shard, from.local.socket);
+        self.cookies.shown(self.now, &from.peer, at, message).is_some()
     }
 
     #[inline]

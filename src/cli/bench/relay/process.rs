@@ -1,6 +1,7 @@
 //! Another process: the CPU time of all its threads.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 /// A process that runs.
@@ -26,15 +27,18 @@ impl Process {
             let path = task.map_err(failed)?.path().join("schedstat");
             let text = match fs::read_to_string(path) {
                 // It has ended since it was named.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-                    continue;
-                }
+                Err(error) if ended(&error) => continue,
                 text => text.map_err(failed)?,
             };
             sum += first_number(&text).ok_or("the kernel does not count CPU time (schedstat)")?;
         }
         Ok(sum)
     }
+}
+
+fn ended(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 fn first_number(text: &str) -> Option<u64> {
