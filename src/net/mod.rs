@@ -58,6 +58,18 @@ impl Prefix {
     }
 }
 
+/// The network that is one host's: an address of IPv4, a /64 of IPv6.
+pub fn host_network(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[8..].fill(0);
+            octets
+        }
+    }
+}
+
 /// A socket address in 18 bytes, IPv4 in its IPv6-mapped form: what cookies bind and what
 /// memories of addresses keep. Interface scope and flow label are not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

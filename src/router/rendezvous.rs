@@ -18,7 +18,7 @@ use rand_core::RngCore;
 use crate::bucket::{Rate, TokenBucket};
 use crate::ids::{HomeRef, PeerId, SessionRef, WgKey};
 use crate::limits::{CANDIDATES_MAX, CONSENT_BYTES_MAX};
-use crate::net::{Prefix, Scope, target};
+use crate::net::{Prefix, Scope, host_network, target};
 use crate::rendezvous::{Due, Nat, Schedule, WINDOW, WINDOWS, schedule};
 use crate::signing::consent::{self, ConsentError};
 use crate::time::{Moment, Now};
@@ -343,10 +343,10 @@ impl<T: Tunnel> Router<T> {
         // Only what it proved is told of it, but for other ports there, and, behind one NAT, what it
         // is called in there: probes to anything else would be aimed at others.
         let together = observed.ip() == seer;
-        let there = network(observed.ip());
+        let there = host_network(observed.ip());
         let may = |addr: &SocketAddr| {
             let lan = together && *addr != observed && Scope::of(addr.ip()) == Scope::Private;
-            let near = network(addr.ip()) == there || self.config.allow_private;
+            let near = host_network(addr.ip()) == there || self.config.allow_private;
             if !near && !lan {
                 return false;
             }
@@ -357,18 +357,6 @@ impl<T: Tunnel> Router<T> {
         };
         let declared = declared.iter().copied().filter(|addr| *addr != observed);
         std::iter::once(observed).chain(declared).filter(may).take(CANDIDATES_MAX).collect()
-    }
-}
-
-/// The network that is one host's: an address of IPv4, a /64 of IPv6.
-fn network(ip: IpAddr) -> [u8; 16] {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => {
-            let mut octets = ip.octets();
-            octets[8..].fill(0);
-            octets
-        }
     }
 }
 

@@ -3,11 +3,9 @@
 //! Nobody proves anything here, so every address has a small budget, and an answer is hardly longer
 //! than what it answers.
 
-use std::net::IpAddr;
-
 use crate::bucket::{BucketTable, Keyed, Rate};
 use crate::drops::Drop;
-use crate::net::{Outlet, Path};
+use crate::net::{Outlet, Path, host_network};
 use crate::time::Now;
 use crate::tunnel::Tunnel;
 use crate::wire::stun::Request;
@@ -28,17 +26,6 @@ pub(super) fn budget(answers: bool, keyed: Keyed) -> Budget {
     BucketTable::new(if answers { ADDRESSES } else { 1 }, ASKED, keyed)
 }
 
-fn lane(ip: IpAddr) -> [u8; 16] {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => {
-            let mut octets = ip.octets();
-            octets[8..].fill(0);
-            octets
-        }
-    }
-}
-
 impl<T: Tunnel> Router<T> {
     /// Takes a datagram that begins as a Binding request.
     pub(super) fn stun(&mut self, now: Now, path: &Path, bytes: &[u8], outlet: &mut impl Outlet) {
@@ -46,7 +33,7 @@ impl<T: Tunnel> Router<T> {
         if !self.config.stun {
             return counters.drop(Drop::Stun);
         }
-        if !self.stun_budget.take(now.at, &lane(path.peer.ip()), 1) {
+        if !self.stun_budget.take(now.at, &host_network(path.peer.ip()), 1) {
             return counters.drop(Drop::StunRate);
         }
         let Ok(request) = Request::read(bytes) else {
