@@ -1,8 +1,15 @@
 //! Tunnels of unmodified WireGuard behind NATs, each with the router as its endpoint.
+//!
+//! | variable | |
+//! |---|---|
+//! | `MOLIA_BORINGTUN=path` | `boringtun-cli`, whose test is skipped without it |
+//! | `MOLIA_STOCK_SOAK_S=900` | so many seconds of pings in place of everything that moves |
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use molia_router::clock::Clock;
@@ -108,12 +115,19 @@ impl End {
         (own, other, endpoint): (&Identity, &Identity, &str),
     ) -> Self {
         // Sockets of both ends' programs lie in one folder of the machine.
-        let interface = format!("m{}w{}", std::process::id() % 100_000, own.number);
+        let engine_letter = if engine == Engine::BoringTun { 'b' } else { 'g' };
+        let process = std::process::id() % 100_000;
+        let interface = format!("m{process}{engine_letter}{}", own.number);
         let process = lab.spawn(client.host, &mut engine.command(&interface)).unwrap();
         let clock = Clock::start();
         let until = clock.moment() + PATIENCE;
-        while !run(lab, client, "wg", &["show", &interface]).well {
-            assert!(clock.moment() < until, "{engine:?} makes no interface");
+        // `wg` removes a socket at which nobody listens yet: it may only ask when somebody does.
+        while UnixStream::connect(format!("/var/run/wireguard/{interface}.sock")).is_err() {
+            if clock.moment() > until {
+                let said = process.finish(Duration::ZERO);
+                panic!("{engine:?} makes no interface: {said:?}");
+            }
+            thread::park_timeout(Duration::from_millis(10));
         }
         let (key, peer) = (own.secret_file.to_str().unwrap(), &other.wireguard_key);
         let config = ["set", &interface, "private-key", key, "peer", peer, "endpoint", endpoint];
@@ -143,6 +157,21 @@ impl End {
     fn ping(&self, lab: &Lab, other: &Self) {
         let ended = run(lab, self.client, "ping", &["-c5", "-i0.2", "-W2", other.inner]);
         assert!(ended.well && ended.stdout.contains("5 received"), "{ended:?}");
+    }
+
+    /// Pings for so many seconds, in which keys and the router's proofs are renewed: next to
+    /// nothing is lost.
+    fn keep_pinging(&self, lab: &Lab, other: &Self, seconds: u64) {
+        let count = format!("-c{}", seconds * 5);
+        let mut ping = tool("ping");
+        let ping = ping.args(["-q", "-i0.2", "-W2", &count, other.inner]);
+        let within = Duration::from_secs(seconds + seconds / 4) + PATIENCE;
+        let ended = lab.spawn(self.client.host, ping).unwrap().finish(within);
+        println!("{}", ended.stdout);
+        let received = ended.stdout.split_whitespace().zip(ended.stdout.split_whitespace().skip(1));
+        let received = received.into_iter().find(|(_, after)| after.starts_with("received"));
+        let received: u64 = received.and_then(|(number, _)| number.parse().ok()).unwrap();
+        assert!(received * 1000 >= seconds * 5 * 999, "{ended:?}\n{}", self.state(lab));
     }
 
     /// Megabits a second of TCP through the tunnel.
@@ -179,6 +208,10 @@ fn through_the_router(lab: &mut Lab, engine: Engine, name: &str) -> Result<(), M
     let b = (&ids[1], &ids[0], endpoints[1].as_str());
     let b = End::up(lab, clients[1], engine, "10.99.0.2", b);
     let together = a.reach(lab, &b);
+    if let Ok(seconds) = std::env::var("MOLIA_STOCK_SOAK_S") {
+        a.keep_pinging(lab, &b, seconds.parse().unwrap());
+        return Ok(());
+    }
     a.ping(lab, &b);
     b.ping(lab, &a);
     let rate = a.iperf(lab, &b);

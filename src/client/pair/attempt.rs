@@ -4,11 +4,16 @@
 //! A valid probe is answered to the address that it really came from, whenever it comes, and that
 //! address is probed too: a peer whose NAT maps by destination is reached only because of that.
 //! An answer from an address that was probed proves it in both directions.
+//!
+//! Probes say nothing of who sent them: both sides have the one secret. Private networks are alike, so
+//! that the peer's address in its own may be ours in ours, and somebody on the way can send a probe
+//! back. Hence the clock in ours begins anywhere: what comes with a time of it is our own.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
+use rand_core::RngCore;
 
 use super::step::Origin;
 use crate::client::session::jitter;
@@ -87,11 +92,13 @@ pub(super) struct Attempt {
     window: u32,
     over: bool,
     started: Moment,
+    /// What the clock in our probes showed at [`Moment::START`], in microseconds.
+    epoch_us: u64,
     keep_until: Moment,
 }
 
 impl Attempt {
-    pub(super) fn new(now: Moment, mut plan: Plan, rng: ChaCha12Rng) -> Self {
+    pub(super) fn new(now: Moment, mut plan: Plan, mut rng: ChaCha12Rng) -> Self {
         plan.windows = plan.windows.min(WINDOWS_MAX);
         plan.window = plan.window.min(WINDOW_MAX);
         let candidate = |address| Candidate { address, probed_at: None, proven: false };
@@ -99,6 +106,7 @@ impl Attempt {
         Self {
             id: probe::attempt_id(&plan.secret),
             candidates: candidates.take(CANDIDATES_MAX).collect(),
+            epoch_us: rng.next_u64(),
             rng,
             next_at: plan.opens_at,
             window: 0,
@@ -149,7 +157,18 @@ impl Attempt {
     /// A probe for a path that was proven: it is answered, or the path is dead.
     pub(super) fn probe(&mut self, now: Moment) -> Vec<u8> {
         self.keep_until = self.keep_until.max(now + KEPT_FOR);
-        self.write(PunchKind::Probe, micros(now))
+        self.ask(now)
+    }
+
+    fn ask(&self, now: Moment) -> Vec<u8> {
+        self.write(PunchKind::Probe, self.epoch_us.wrapping_add(micros(now)))
+    }
+
+    /// How long ago a probe of ours was sent, by its clock; `None` of what is none of ours.
+    fn asked_since(&self, now: Moment, clock_us: u64) -> Option<Duration> {
+        let sent_us = clock_us.wrapping_sub(self.epoch_us);
+        let ours = (micros(self.started)..=micros(now)).contains(&sent_us);
+        ours.then(|| Duration::from_micros(micros(now) - sent_us))
     }
 
     fn write(&self, kind: PunchKind, clock_us: u64) -> Vec<u8> {
@@ -162,11 +181,13 @@ impl Attempt {
         let Some(punch) = probe::punch_read(datagram, &self.plan.secret) else {
             return Heard::Nothing;
         };
+        let heard = match (punch.kind, self.asked_since(now, punch.clock_us)) {
+            (PunchKind::Probe, None) => self.probed(now, from, punch.clock_us),
+            (PunchKind::Answer, Some(rtt)) => self.answered(now, from, rtt),
+            (PunchKind::Probe, Some(_)) | (PunchKind::Answer, None) => return Heard::Nothing,
+        };
         self.keep_until = self.keep_until.max(now + KEPT_FOR);
-        match punch.kind {
-            PunchKind::Probe => self.probed(now, from, punch.clock_us),
-            PunchKind::Answer => self.answered(now, from, punch.clock_us),
-        }
+        heard
     }
 
     fn probed(&mut self, now: Moment, from: SocketAddr, clock_us: u64) -> Heard {
@@ -179,11 +200,7 @@ impl Attempt {
         Heard::Probe(out, new)
     }
 
-    fn answered(&mut self, now: Moment, from: SocketAddr, clock_us: u64) -> Heard {
-        if clock_us > micros(now) || clock_us < micros(self.started) {
-            return Heard::Nothing;
-        }
-        let rtt = Duration::from_micros(micros(now) - clock_us);
+    fn answered(&mut self, now: Moment, from: SocketAddr, rtt: Duration) -> Heard {
         let candidate = self.candidates.iter_mut().find(|it| it.address == from);
         if let Some(candidate) = candidate.filter(|it| it.probed_at.is_some()) {
             candidate.proven = true;
@@ -207,7 +224,7 @@ impl Attempt {
             return None;
         }
         candidate.probed_at = Some(now);
-        Some((to, self.write(PunchKind::Probe, micros(now))))
+        Some((to, self.ask(now)))
     }
 
     /// What is due, until `None`.
@@ -234,7 +251,7 @@ impl Attempt {
             return Some(Due::Window(window));
         }
         self.next_at = now + SPACING + jitter(&mut self.rng, SPACING_JITTER);
-        let probe = self.write(PunchKind::Probe, micros(now));
+        let probe = self.ask(now);
         let probes = self.candidates.iter_mut().map(|candidate| {
             candidate.probed_at = Some(now);
             (candidate.address, probe.clone())

@@ -244,6 +244,21 @@ fn two_behind_one_nat_meet_in_their_own_network() {
     assert_eq!(lab.path(0), Some(Path::Direct(Lab::inside(1))), "{}", story(&lab));
 }
 
+#[test]
+fn nobody_meets_themselves() {
+    // Private networks are alike: the peer's address in its own is ours in ours.
+    let own = || Options { addresses: vec![Lab::inside(0)], ..Options::default() };
+    for kinds in [[Kind::PortRestr, Kind::Linux], [Kind::Symmetric, Kind::PortRestr]] {
+        for options in [[Options::default(), own()], [own(), own()]] {
+            let mut lab = lab_with(kinds, options);
+            lab.connect();
+            let connected = lab.until(ms(3000), is_connected);
+            assert!(connected.is_some(), "{kinds:?}: {}", story(&lab));
+            assert_ne!(lab.path(0), Some(Path::Direct(Lab::inside(0))), "{}", story(&lab));
+        }
+    }
+}
+
 fn failure(lab: &mut Lab, peer: crate::ids::PeerId) -> Option<Reason> {
     lab.nodes[0].endpoint.connect(lab.now, peer, &[]);
     lab.run(Duration::from_secs(12));

@@ -75,7 +75,7 @@ impl Stock {
         for (leg, kept) in pair.legs.iter_mut().zip(&kept.legs) {
             let local = Local { socket: leg.socket, ..Local::default() };
             if let Some(peer) = kept.bound.filter(&permitted) {
-                leg.bind(now, Path { peer, local });
+                leg.bind(now, Path { peer, local }, now);
             }
         }
         self.watch(now, slot);

@@ -1,5 +1,6 @@
 //! A leg: who is bound to it, and who would like to be.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -14,6 +15,11 @@ use crate::time::Moment;
 
 /// Nothing goes to an address that nothing came from for so long.
 const HEARD_WITHIN: Duration = Duration::from_secs(180);
+/// After so long a proof of an address is asked for again, with the next handshake message. Keys are
+/// renewed two minutes after the last ones and live for three, so that a tunnel goes on meanwhile.
+const PROOF_RENEWED: Duration = Duration::from_secs(300);
+/// Nothing goes to an address whose proof is older.
+const PROOF_WITHIN: Duration = Duration::from_secs(600);
 /// Candidates of a leg; the oldest goes.
 const CANDIDATES: usize = 4;
 
@@ -23,7 +29,7 @@ pub(super) struct Asked {
     /// Its sender index.
     pub(super) index: u32,
     /// The one address that it went to.
-    pub(super) to: std::net::SocketAddr,
+    pub(super) to: SocketAddr,
 }
 
 /// The address that a leg is bound to.
@@ -32,6 +38,8 @@ pub(super) struct Bound {
     pub(super) path: Path,
     /// When something came from there last.
     pub(super) heard: Moment,
+    /// When it was proven last.
+    proven: Moment,
     /// Its last initiations.
     pub(super) asked: [Option<Asked>; 2],
     /// The index that its last data named.
@@ -44,6 +52,8 @@ pub(super) struct Candidate {
     pub(super) path: Path,
     /// Bytes that came from there and were not spent.
     pub(super) credit: u32,
+    /// When it was proven last.
+    proven: Option<Moment>,
     pub(super) asked: Option<Asked>,
     /// The sender index of the answer that was sent there.
     pub(super) answered: Option<u32>,
@@ -64,6 +74,8 @@ pub(super) struct Leg {
     pub(super) socket: u16,
     /// Place of who pays for what it sends.
     pub(super) owner: u32,
+    /// The address that the session of this leg's peer proved, and when ports were asked for there.
+    home: Option<(IpAddr, Moment)>,
     pub(super) bound: Option<Bound>,
     pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
     strangers: TokenBucket,
@@ -76,6 +88,7 @@ impl Leg {
             side,
             socket,
             owner,
+            home: None,
             bound: None,
             candidates: ArrayVec::new(),
             strangers: TokenBucket::full(&STRANGERS, now),
@@ -95,9 +108,30 @@ impl Leg {
         cookie::has_mac1(&self.mac1_key, message)
     }
 
-    /// Whether a path is from the address that the session of this leg's peer proved.
-    pub(super) fn is_at_home(&self, path: &Path) -> bool {
-        self.side.ip == Some(path.peer.ip())
+    /// The session of this leg's peer is at that address.
+    pub(super) fn live_at(&mut self, now: Moment, ip: IpAddr) {
+        self.home = Some((ip, now));
+        if let Some(bound) = self.bound.as_mut().filter(|bound| bound.path.peer.ip() == ip) {
+            bound.proven = now;
+        }
+    }
+
+    /// When the address that a path is from was proven: by the peer's session or the bound address,
+    /// whatever their port, or with a cookie. `None` if that has to be done again.
+    pub(super) fn proven(&self, now: Moment, path: &Path) -> Option<Moment> {
+        let ip = path.peer.ip();
+        let home = self.home.filter(|(home, _)| *home == ip).map(|(_, at)| at);
+        let bound = self.bound.filter(|bound| bound.path.peer.ip() == ip);
+        let candidate = self.candidate(path).and_then(|at| self.candidates[at].proven);
+        let proofs = [home, bound.map(|bound| bound.proven), candidate];
+        proofs.into_iter().flatten().max().filter(|at| now.since(*at) < PROOF_RENEWED)
+    }
+
+    /// A handshake message of the bound address, which is proven: with it, if that is due.
+    pub(super) fn hear_bound(&mut self, now: Moment, proven: Moment) {
+        if let Some(bound) = &mut self.bound {
+            (bound.heard, bound.proven) = (now, bound.proven.max(proven));
+        }
     }
 
     #[inline]
@@ -110,9 +144,12 @@ impl Leg {
         self.bound.is_some_and(|bound| now.since(bound.heard) < STALE)
     }
 
-    /// Whether something came from the bound address lately enough that anything may go there.
-    pub(super) fn was_heard(&self, now: Moment) -> bool {
-        self.bound.is_some_and(|bound| now.since(bound.heard) < HEARD_WITHIN)
+    /// Whether something came from the bound address lately enough, and that is proven, so that
+    /// anything may go there.
+    pub(super) fn may_be_sent_to(&self, now: Moment) -> bool {
+        self.bound.is_some_and(|bound| {
+            now.since(bound.heard) < HEARD_WITHIN && now.since(bound.proven) < PROOF_WITHIN
+        })
     }
 
     pub(super) fn candidate(&self, path: &Path) -> Option<usize> {
@@ -123,7 +160,7 @@ impl Leg {
     /// `shown` says whether it carries a cookie, and if so whether its network may have another one.
     ///
     /// # Errors
-    /// [`Drop::RelayCookie`] if it needs a cookie: it is not from home, or one of many from there.
+    /// [`Drop::RelayCookie`] if it needs a cookie: its address is not proven, or it is one of many.
     /// [`Drop::RelayBudget`] if it is one too many all the same.
     pub(super) fn hear_stranger(
         &mut self,
@@ -131,13 +168,19 @@ impl Leg {
         path: &Path,
         (bytes, shown): (u32, Option<bool>),
     ) -> Result<(), Drop> {
-        let taken = shown == Some(true)
-            || (self.is_at_home(path) && self.strangers.take(now, &STRANGERS, 1));
-        if !taken {
-            return Err(if shown.is_some() { Drop::RelayBudget } else { Drop::RelayCookie });
-        }
+        let proven = match shown {
+            Some(true) => now,
+            Some(false) => return Err(Drop::RelayBudget),
+            None => {
+                let proven = self.proven(now, path).ok_or(Drop::RelayCookie)?;
+                if !self.strangers.take(now, &STRANGERS, 1) {
+                    return Err(Drop::RelayCookie);
+                }
+                proven
+            }
+        };
         let before = self.candidate(path).map(|at| self.candidates.remove(at));
-        self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes));
+        self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes), Some(proven));
         Ok(())
     }
 
@@ -157,15 +200,16 @@ impl Leg {
             let credit = &mut self.candidates[at].credit;
             *credit = credit.saturating_add(bytes);
         } else if guard.allows(&path.peer) && self.strangers.take(now, &STRANGERS, 1) {
-            self.propose(path, bytes);
+            self.propose(path, bytes, None);
         }
     }
 
-    fn propose(&mut self, path: &Path, credit: u32) {
+    fn propose(&mut self, path: &Path, credit: u32, proven: Option<Moment>) {
         if self.candidates.is_full() {
             self.candidates.remove(0);
         }
-        self.candidates.push(Candidate { path: *path, credit, asked: None, answered: None });
+        let path = *path;
+        self.candidates.push(Candidate { path, credit, proven, asked: None, answered: None });
     }
 
     /// Who gets an initiation of the other side: the bound address, or in place of a silent one the last
@@ -212,12 +256,12 @@ impl Leg {
         }
     }
 
-    /// The leg's peer is there from now on.
-    pub(super) fn bind(&mut self, now: Moment, path: Path) {
+    /// The leg's peer is there from now on, which was proven then.
+    pub(super) fn bind(&mut self, now: Moment, path: Path, proven: Moment) {
         let mut asked = [None; 2];
         if let Some(at) = self.candidate(&path) {
             asked[0] = self.candidates.remove(at).asked;
         }
-        self.bound = Some(Bound { path, heard: now, asked, index: None });
+        self.bound = Some(Bound { path, heard: now, proven, asked, index: None });
     }
 }

@@ -12,9 +12,11 @@
 //!   binds the leg to it.
 //! * Who answers an initiation of the other side that was sent to that address alone, is there as well.
 //!   So two peers get together that are both unbound. While a bound address is alive nobody gets initiations in its place.
-//! * Whoever owns both peers knows all these words without receiving any. So an address that is not
-//!   that of the peer's session has to show, by WireGuard's own mac2, a cookie that this router sent there
-//!   in the name of the other side; a stock peer comes again with it after five seconds.
+//! * Whoever owns both peers knows all these words without receiving any. So an address has to be proven:
+//!   the peer's session was there when ports were asked for, or a handshake message shows, by
+//!   WireGuard's own mac2, a cookie that this router sent there in the name of the other side. A stock peer
+//!   comes again with it after five seconds. After some minutes that is due again, with a handshake
+//!   message: peers shake hands every two minutes, a minute before their keys end.
 //!
 //! * Data from elsewhere that names the index which the bound address named makes a candidate as well: a
 //!   peer that sends nothing but keepalives does not notice that its NAT chose another port.
@@ -22,8 +24,10 @@
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound has got no more bytes than it sent.
-//! * An address is bound that is a session's of the peer, or has shown a cookie. That is not asked
-//!   again while data comes from there.
+//! * Data is sent to an address that was proven in the last ten minutes, and from which something came
+//!   in the last three: who gave it up, or forges it, can have nothing sent there for longer. The port of a
+//!   session's or of the bound address may change without a cookie, as for the permissions of RFC
+//!   8656, which are for an address without its port.
 //! * An initiation goes to one address. Who names its index has received it.
 //! * What is sent on is paid for by its peer, its network and the router. Over budget it is dropped and does
 //!   not wait: congestion control inside the tunnels makes do with that.
@@ -40,7 +44,7 @@ mod route;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bucket::{BucketTable, Keyed, Meter, Rate};
@@ -100,8 +104,6 @@ pub struct Side {
     pub key: WgKey,
     /// What its rate is multiplied by: 1 to 16.
     pub factor: u8,
-    /// The address that its session proved when it asked; `None` if that is not known.
-    pub ip: Option<IpAddr>,
 }
 
 /// A leg as its peer is told of it.

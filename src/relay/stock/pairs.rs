@@ -1,5 +1,7 @@
 //! Pairs come and go.
 
+use std::net::IpAddr;
+
 use super::leg::Leg;
 use super::{FIRST_SOCKET, Granted, Owner, Pair, PairId, PortWish, Side, Stock};
 use crate::ids::PeerId;
@@ -8,16 +10,21 @@ use crate::time::Moment;
 
 impl Stock {
     /// Ports for two peers: those they have, whose lifetime begins again, or two new ones, which
-    /// are good once they are [open](Self::served).
+    /// are good once they are [open](Self::served). Each comes with the address of its session, if
+    /// it has one that has proven that.
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn allocate(&mut self, now: Moment, mut sides: [Side; 2]) -> Result<PairId, Refused> {
-        let id = PairId::of(sides[0].peer, sides[1].peer);
-        if sides[0].peer == sides[1].peer {
+    pub fn allocate(
+        &mut self,
+        now: Moment,
+        [a, b]: [(Side, Option<IpAddr>); 2],
+    ) -> Result<PairId, Refused> {
+        let id = PairId::of(a.0.peer, b.0.peer);
+        if a.0.peer == b.0.peer {
             return Err(Refused::SamePeer);
         }
-        sides.sort_unstable_by_key(|side| side.peer);
+        let sides = if a.0.peer < b.0.peer { [a.0, b.0] } else { [b.0, a.0] };
         let slot = match self.by_id.get(&id) {
             Some(slot) => *slot,
             None => self.open(now, id, &sides)?,
@@ -25,14 +32,16 @@ impl Stock {
         let until = now + self.lifetime();
         let Some(pair) = self.pair(slot) else { return Err(Refused::ChannelsFull) };
         pair.expires = until;
-        for side in sides {
+        for (side, home) in [a, b] {
             let Some(leg) = pair.legs.iter_mut().find(|leg| leg.side.peer == side.peer) else {
                 continue;
             };
             leg.side.factor = side.factor;
-            leg.side.ip = side.ip.or(leg.side.ip);
             if leg.side.key != side.key {
                 leg.rekey(side.key);
+            }
+            if let Some(home) = home {
+                leg.live_at(now, home);
             }
         }
         self.watch(now, slot);

@@ -58,7 +58,7 @@ impl Stock {
         let lifetime = self.lifetime();
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
-        if to == Receiver::Bound && !other.was_heard(now) {
+        if to == Receiver::Bound && !other.may_be_sent_to(now) {
             return Err(Drop::RelayUnbound);
         }
         let to_path = other.path(to).ok_or(Drop::RelayChannel)?;
@@ -94,6 +94,7 @@ impl Stock {
         guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let lifetime = self.lifetime();
         let Self { pairs, strangers, .. } = self;
         let pair = pairs.get_mut(slot as usize).and_then(Option::as_mut);
         let pair = pair.ok_or(Drop::RelayChannel)?;
@@ -101,7 +102,10 @@ impl Stock {
         if !other.is_meant(message) {
             return Err(Drop::BadMac1);
         }
-        if !leg.is_bound_to(path) {
+        if leg.is_bound_to(path) {
+            leg.hear_bound(now, proof(leg, now, path, message, guard)?);
+            pair.expires = now + lifetime;
+        } else {
             if !guard.allows(&path.peer) {
                 return Err(Drop::RelayTarget);
             }
@@ -133,16 +137,15 @@ impl Stock {
             return Err(Drop::Unproven);
         }
         if leg.is_bound_to(path) {
+            leg.hear_bound(now, proof(leg, now, path, message, guard)?);
             return Ok(to);
         }
         // It alone got the initiation, in place of an address that is silent, and still is.
         if leg.is_alive(now) || leg.candidate(path).is_none() {
             return Err(Drop::RelaySource);
         }
-        if !leg.is_at_home(path) && !guard.has_cookie(path, message) {
-            return Err(Drop::RelayCookie);
-        }
-        leg.bind(now, *path);
+        let proven = proof(leg, now, path, message, guard)?;
+        leg.bind(now, *path, proven);
         self.moved(slot);
         Ok(to)
     }
@@ -187,7 +190,8 @@ impl Stock {
                 leg.hear_wanderer(now, path, (index, bytes), guard);
                 return Err(Drop::RelaySource);
             }
-            leg.bind(now, *path);
+            let proven = leg.proven(now, path).ok_or(Drop::RelaySource)?;
+            leg.bind(now, *path, proven);
             moves = true;
         }
         let there = other.bound.map(|_| Receiver::Bound).ok_or(Drop::RelayUnbound);
@@ -252,6 +256,18 @@ impl Stock {
         self.stats.bound += 1;
         self.change(slot);
     }
+}
+
+/// When the address that a handshake message is from was proven: lately, or by its cookie right now.
+fn proof(
+    leg: &Leg,
+    now: Moment,
+    path: &Path,
+    message: &[u8],
+    guard: &mut impl Guard,
+) -> Result<Moment, Drop> {
+    let shown = || guard.has_cookie(path, message).then_some(now);
+    leg.proven(now, path).or_else(shown).ok_or(Drop::RelayCookie)
 }
 
 /// Remembers an initiation with who sent it.

@@ -51,12 +51,13 @@ impl<T: Tunnel> Router<T> {
         }
         let [key, other_key] = letter.keys?;
         let side = |of: &Member, key| {
-            let ip = of.proven.then(|| of.path.peer.ip());
-            Side { peer: of.peer, key, factor: of.factor, ip }
+            let home = of.proven.then(|| of.path.peer.ip());
+            (Side { peer: of.peer, key, factor: of.factor }, home)
         };
         let told = side(&other, other_key);
         let known = self.stock.side(PairId::of(one.peer, other.peer), &other.peer);
         // Without a session of the target, nothing is known of it but what it was before.
+        let known = known.map(|known| (known, None));
         let Some(other_side) = letter.present.then_some(told).or(known) else {
             letter.outcome = Err(Code::NotFound);
             return Some(letter);
@@ -230,7 +231,6 @@ impl<T: Tunnel> Router<T> {
                 peer: PeerId(leg.host.peer_id.0),
                 key: WgKey(leg.host.wireguard.0),
                 factor: leg.factor,
-                ip: leg.bound.map(|bound| bound.ip()),
             },
             port: leg.port,
             bound: leg.bound,
