@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use molia_router::drops::Drop;
 use molia_router::net::Transmit;
 use molia_router::relay::Budget;
+use molia_router::router::Config;
 use molia_router::wire::Kind;
 use molia_router::wire::body::RelayStatus;
 
 use crate::data::{data, path};
-use crate::known::{channel, config, join};
+use crate::known::{Known, Leg, channel, config, join, join_again};
 use crate::support::Bench;
 
 const MS: u64 = 1_000_000;
@@ -75,28 +76,55 @@ fn greedy_pairs_get_equal_shares() {
 /// A peer that is over its own budget is told so before anything of it is dropped.
 #[test]
 fn throttling_is_announced_before_data_is_dropped() {
-    let mut config = config();
-    config.relay.peer = Budget { bits_per_s: Some(64_000), burst_bytes: 20_000 };
-    let mut bench = Bench::sharded(config, 3);
+    let mut bench = Bench::sharded(narrow(), 3);
     let mut a = join(&mut bench, 1, "1.1.1.1:4000");
     let mut b = join(&mut bench, 2, "2.2.2.2:5000");
     let (of_a, _) = channel(&mut bench, &mut a, &mut b);
-    let dropped = |bench: &Bench| crate::data::dropped(bench, Drop::RelayBudget);
-    let mut told = false;
+    assert_eq!(announced(&mut bench, &mut a, &of_a), 64_000);
+}
+
+/// Who has been known for an hour has twice the rate, by whichever of its keys.
+#[test]
+fn a_rate_goes_along_with_the_legs() {
+    for shards in [1, 3] {
+        let mut bench = Bench::sharded(narrow(), shards);
+        let mut a = join(&mut bench, 1, "1.1.1.1:4000");
+        for _ in 0..14 {
+            bench.advance(300 * 1000 * MS);
+            a = join(&mut bench, 1, "1.1.1.1:4000");
+        }
+        let mut b = join(&mut bench, 2, "2.2.2.2:5000");
+        let (of_a, _) = channel(&mut bench, &mut a, &mut b);
+        let mut a = join_again(&mut bench, &a, (1, 70), "4.4.4.4:4000");
+        assert_eq!(announced(&mut bench, &mut a, &of_a), 128_000);
+    }
+}
+
+fn narrow() -> Config {
+    let mut config = config();
+    config.relay.peer = Budget { bits_per_s: Some(64_000), burst_bytes: 20_000 };
+    config
+}
+
+/// Has a peer send until data is dropped; the rate that it was told before.
+fn announced(bench: &mut Bench, who: &mut Known, leg: &Leg) -> u64 {
+    let mut told = None;
     for _ in 0..400 {
-        let mut left = bench.deliver(path("1.1.1.1:4000"), &data(&of_a, 1000, 1));
+        let mut left = bench.deliver(who.peer.path(), &data(leg, 1000, 1));
         let due = bench.due();
-        left.retain(|(to, _)| *to == a.peer.path());
+        left.retain(|(to, _)| *to == who.peer.path());
         for bytes in left.into_iter().map(|(_, bytes)| bytes).chain(due) {
-            if let Some((header, body)) = a.peer.try_frame(&bytes)
+            if let Some((header, body)) = who.peer.try_frame(&bytes)
                 && header.kind == Kind::RelayStatus.id()
             {
                 let status = RelayStatus::read(&body).unwrap();
-                assert_eq!((status.channel, status.rate_bps), (of_a.channel.id, 64_000));
-                told |= status.throttled;
+                assert_eq!(status.channel, leg.channel.id);
+                told = status.throttled.then_some(status.rate_bps).or(told);
             }
         }
-        assert!(told || dropped(&bench) == 0, "dropped unannounced");
+        if crate::data::dropped(bench, Drop::RelayBudget) > 0 {
+            return told.expect("announced before anything is dropped");
+        }
     }
-    assert!(told && dropped(&bench) > 0);
+    panic!("nothing was dropped")
 }

@@ -55,8 +55,12 @@ impl Known {
     }
 
     pub(crate) fn consent(&self, subject: Option<PeerId>) -> Vec<u8> {
+        self.consent_from(NOW_S, subject)
+    }
+
+    fn consent_from(&self, unix_s: u64, subject: Option<PeerId>) -> Vec<u8> {
         let scope = consent_scope::RELAY;
-        let token = consent::sign(self.identity.signing_key(), subject, scope, NOW_S + 600);
+        let token = consent::sign(self.identity.signing_key(), subject, scope, unix_s + 600);
         let mut bytes = [0; 256];
         let mut out = Writer::new(&mut bytes);
         token.write(&mut out).unwrap();
@@ -132,7 +136,7 @@ pub(crate) fn join_again(
 
 /// A channel that `a` asks for and `b` is offered.
 pub(crate) fn channel(bench: &mut Bench, a: &mut Known, b: &mut Known) -> (Leg, Leg) {
-    let consent = b.consent(Some(a.id()));
+    let consent = b.consent_from(bench.now.unix_s(), Some(a.id()));
     let told = a.allocate(bench, b.id(), &consent);
     let [(to_one, one), (to_other, other)] = &told[..] else { panic!("two, not {}", told.len()) };
     let (mut answer, mut offer) = (one, other);

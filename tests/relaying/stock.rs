@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::PublicKey;
+use molia_router::admission::cookie;
 use molia_router::net::{Datagram, Local, Path, Transmit};
 use molia_router::relay::stock::Ports;
 use molia_router::router::{Config, Cursor, PortWish};
@@ -51,15 +52,18 @@ fn port(who: &mut Known, sent: &Sent, kind: Kind) -> u16 {
 /// A tunnel of its own beside the session, with the key of the same identity.
 struct Tunnel {
     tunn: Tunn,
+    /// The other side's key.
+    theirs: [u8; 32],
     at: SocketAddr,
     socket: u16,
 }
 
 impl Tunnel {
     fn new(who: &Known, other: &Known, at: &str, port: u16) -> Self {
-        let key = PublicKey::from(other.identity.wg_key().0);
+        let theirs = other.identity.wg_key().0;
+        let key = PublicKey::from(theirs);
         let tunn = Tunn::new(who.identity.wg_secret().clone(), key, None, None, 1, None);
-        Self { tunn, at: at.parse().unwrap(), socket: port - 50_000 + 2 }
+        Self { tunn, theirs, at: at.parse().unwrap(), socket: port - 50_000 + 2 }
     }
 
     fn send(&self, bench: &mut Bench, bytes: &[u8]) -> Vec<(Path, Vec<u8>)> {
@@ -90,8 +94,9 @@ impl Tunnel {
 /// Somebody who sends to a port.
 fn stranger(socket: u16) -> Tunnel {
     let [key, other] = [[1; 32], [2; 32]].map(boringtun::x25519::StaticSecret::from);
-    let tunn = Tunn::new(key, PublicKey::from(&other), None, None, 1, None);
-    Tunnel { tunn, at: "9.9.9.9:9".parse().unwrap(), socket }
+    let other = PublicKey::from(&other);
+    let tunn = Tunn::new(key, other, None, None, 1, None);
+    Tunnel { tunn, theirs: other.to_bytes(), at: "9.9.9.9:9".parse().unwrap(), socket }
 }
 
 fn written(result: TunnResult<'_>) -> Vec<u8> {
@@ -194,6 +199,30 @@ fn a_stock_peer_roams_to_another_network() {
     one(a.send(&mut bench, &keepalive), AT_B);
     talk(&mut bench, &mut tunnels);
     assert!(bench.all_slots_home());
+}
+
+/// A cookie is for the port that it came from: one at another port buys nothing.
+#[test]
+fn a_cookie_is_for_one_port() {
+    let mut bench = Bench::with(with_ports());
+    let [mut a, mut b] = tunnels(&mut bench);
+    (a.at, b.at) = ("7.7.7.7:7777".parse().unwrap(), "7.7.7.7:7777".parse().unwrap());
+    let mut cookie_at = |tunnel: &mut Tunnel| {
+        let initiation = tunnel.initiation();
+        let reply = one(tunnel.send(&mut bench, &initiation), "7.7.7.7:7777");
+        let initiation = initiation.try_into().unwrap();
+        cookie::open_reply(&tunnel.theirs, &initiation, &reply.try_into().unwrap()).unwrap().0
+    };
+    let cookies = [cookie_at(&mut a), cookie_at(&mut b)];
+    let mut shown = |tunnel: &mut Tunnel, with: [u8; 16]| {
+        let mut initiation = tunnel.initiation();
+        let mac2 = cookie::mac(&with, &initiation[..132]);
+        initiation[132..].copy_from_slice(&mac2);
+        tunnel.send(&mut bench, &initiation).first().map(|(_, bytes)| bytes.len())
+    };
+    assert_eq!((shown(&mut a, cookies[1]), shown(&mut b, cookies[0])), (Some(64), Some(64)));
+    assert_eq!(shown(&mut a, cookies[0]), None, "B is nowhere");
+    assert_eq!(shown(&mut b, cookies[1]), Some(148), "A is there");
 }
 
 /// Both peers are one's own, and the source of what the one sends is forged: nothing but the
