@@ -128,6 +128,7 @@ pub(super) fn failure(peer: &PeerId, why: Reason) -> Failure {
         | Reason::NoProbeAnswered
         | Reason::FirstWindowPassed
         | Reason::PathLost
+        | Reason::PathMute
         | Reason::PunchingOff
         | Reason::RelayOff
         | Reason::NoConsent

@@ -111,6 +111,8 @@ pub struct Session<I> {
     config: Config,
     rng: ChaCha12Rng,
     handshake: Option<Handshake>,
+    /// Initiations of the handshake under way, or of the last one that was given up.
+    initiations: u32,
     /// When the current keys were made.
     keys_since: Option<Moment>,
     sent_at: Moment,
@@ -124,7 +126,6 @@ pub struct Session<I> {
 struct Handshake {
     started: Moment,
     retry_at: Moment,
-    initiations: u32,
     /// A cookie makes one initiation go out early, not one per reply.
     cookie_used: bool,
 }
@@ -137,6 +138,7 @@ impl<I: Initiator> Session<I> {
             config,
             rng,
             handshake: None,
+            initiations: 0,
             keys_since: None,
             sent_at: Moment::START,
             unanswered_since: None,
@@ -147,8 +149,8 @@ impl<I: Initiator> Session<I> {
     /// Starts a handshake unless one is under way.
     pub fn connect(&mut self, now: Moment) {
         if self.handshake.is_none() {
-            self.handshake =
-                Some(Handshake { started: now, retry_at: now, initiations: 0, cookie_used: false });
+            self.handshake = Some(Handshake { started: now, retry_at: now, cookie_used: false });
+            self.initiations = 0;
         }
     }
 
@@ -162,9 +164,9 @@ impl<I: Initiator> Session<I> {
         self.handshake.is_some()
     }
 
-    /// Initiations sent in the handshake under way.
-    pub fn initiations(&self) -> u32 {
-        self.handshake.as_ref().map_or(0, |handshake| handshake.initiations)
+    /// Initiations sent in the handshake under way, or in the last one that was given up.
+    pub const fn initiations(&self) -> u32 {
+        self.initiations
     }
 
     /// Takes a datagram that came from the router's address.
@@ -177,7 +179,7 @@ impl<I: Initiator> Session<I> {
         let received = self.initiator.receive(datagram, out)?;
         match received {
             Received::Established(_) => {
-                self.handshake = None;
+                (self.handshake, self.initiations) = (None, 0);
                 self.keys_since = Some(now);
                 self.sent_at = now;
                 self.unanswered_since = None;
@@ -223,7 +225,7 @@ impl<I: Initiator> Session<I> {
         if let Some(due) = self.poll_handshake(now) {
             return match due {
                 Step::Initiate => self.initiate(now, out),
-                Step::GiveUp(initiations) => Some(Due::Unanswered(initiations)),
+                Step::GiveUp => Some(Due::Unanswered(self.initiations)),
             };
         }
         if now >= self.keepalive_at() {
@@ -280,10 +282,9 @@ impl<I: Initiator> Session<I> {
     fn poll_handshake(&mut self, now: Moment) -> Option<Step> {
         let handshake = self.handshake.as_ref()?;
         if now.since(handshake.started) >= self.config.handshake_patience {
-            let initiations = handshake.initiations;
             self.handshake = None;
             self.initiator.abandon();
-            return Some(Step::GiveUp(initiations));
+            return Some(Step::GiveUp);
         }
         (now >= handshake.retry_at).then_some(Step::Initiate)
     }
@@ -292,8 +293,8 @@ impl<I: Initiator> Session<I> {
         let index = self.rng.next_u32() & 0xFF_FFFF;
         let jitter = jitter(&mut self.rng, RETRY_JITTER);
         let handshake = self.handshake.as_mut()?;
-        let pause = RETRY_FIRST * (1 << handshake.initiations.min(8));
-        handshake.initiations += 1;
+        let pause = RETRY_FIRST * (1 << self.initiations.min(8));
+        self.initiations += 1;
         handshake.retry_at = now + pause.min(RETRY_MAX) + jitter;
         let len = self.initiator.initiate(index, out).ok()?;
         Some(Due::Send(&out[..len]))
@@ -302,7 +303,7 @@ impl<I: Initiator> Session<I> {
 
 enum Step {
     Initiate,
-    GiveUp(u32),
+    GiveUp,
 }
 
 /// A random part of `most`.

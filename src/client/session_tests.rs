@@ -118,6 +118,7 @@ fn an_initiation_is_repeated_with_growing_pauses_and_given_up() {
     assert_eq!(log[6], "20 unanswered 6");
     assert_eq!(world.session.initiator.abandoned, 1);
     assert!(!world.session.is_connecting());
+    assert_eq!(world.session.initiations(), 6, "for who asks why");
 }
 
 #[test]

@@ -157,6 +157,15 @@ impl Lab {
         ))
     }
 
+    /// From now on, nothing that looks like WireGuard passes the core, but to and from a port.
+    pub(crate) fn filter_wireguard(&self, but: u16) -> io::Result<()> {
+        self.core.nft(&format!(
+            "table inet filter {{\nchain lose {{ type filter hook forward priority 0\n\
+             udp sport {but} accept\nudp dport {but} accept\nmeta l4proto udp @th,64,8 1-4 drop\n\
+             }}\n}}\n"
+        ))
+    }
+
     /// Lets the mappings of a router move while traffic flows.
     pub(crate) fn rebind(&mut self, router: Router, how: Rebind) -> io::Result<()> {
         match how {

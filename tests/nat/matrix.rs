@@ -165,3 +165,22 @@ fn peers_behind_two_routers_each_meet_like_the_stricter_of_them() {
         Ok(())
     });
 }
+
+/// Something on the way lets probes through, and no handshake.
+#[test]
+fn where_wireguard_is_filtered_peers_meet_by_the_relay() {
+    lab::run(|| {
+        let mut lab = Lab::new()?;
+        let server = lab.server()?;
+        let clients = [
+            lab.client_behind(Nat::new(Behaviour::Linux))?,
+            lab.client_behind(Nat::new(Behaviour::AddressRestricted))?,
+        ];
+        lab.filter_wireguard(7743)?;
+        let deployment = Deployment::start(&lab, server, "filtered")?;
+        let meeting = deployment.meet(&lab, clients);
+        let relayed = meeting.as_ref().is_ok_and(|it| !it.direct && it.echoed == it.sent);
+        assert!(relayed, "{meeting:?}");
+        Ok(())
+    });
+}

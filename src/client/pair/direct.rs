@@ -79,6 +79,8 @@ pub(super) struct Direct {
     moved_to: Option<SocketAddr>,
     probe_at: Moment,
     probed_at: Moment,
+    /// When a probe was answered last.
+    answered_at: Moment,
     misses: u32,
     shown: u32,
 }
@@ -94,6 +96,7 @@ impl Direct {
             moved_to: None,
             probe_at,
             probed_at: now,
+            answered_at: now,
             misses: 0,
             shown: 0,
         }
@@ -103,6 +106,7 @@ impl Direct {
     pub(super) fn answered(&mut self, now: Moment, rtt: Duration, cadence: &mut Cadence) {
         cadence.kept();
         self.rtt = rtt;
+        self.answered_at = now;
         self.alive(now, cadence);
     }
 
@@ -130,13 +134,18 @@ impl Direct {
         self.probe_at = if show { now + SHOW_PAUSE } else { self.probed_at + cadence.pause() };
     }
 
+    /// Whether a probe was answered after that.
+    pub(super) fn answered_since(&self, since: Moment) -> bool {
+        self.answered_at > since
+    }
+
     /// Whether probes are missing their answers.
     pub(super) const fn is_suspect(&self) -> bool {
         self.misses > 1
     }
 
-    /// What is due; a probe is taken for sent. `unanswered_since` is when the first data was sent
-    /// that nothing has come back for.
+    /// What is due; a probe is taken for sent. `unanswered_since` is when the first of the
+    /// tunnel was sent that nothing has come back for.
     pub(super) fn poll(&mut self, now: Moment, unanswered_since: Option<Moment>) -> Option<Due> {
         if now < self.next_deadline(unanswered_since) {
             return None;

@@ -15,7 +15,7 @@ use super::leg::Leg;
 use super::seek::{Ask, Seek};
 use super::step::{Log, Origin, Path, Reason, Step};
 use super::traffic::{Trust, Via};
-use super::tunnel::{DEAF_AFTER, Tunnel};
+use super::tunnel::Tunnel;
 use super::{Event, Options};
 use crate::client::blocking::fork;
 use crate::identity::Identity;
@@ -29,8 +29,6 @@ const ATTEMPTS_MAX: usize = 4;
 const INITIATE_LATE: Duration = Duration::from_secs(1);
 /// Another address that was proven is taken for good for so long.
 const SPARE_FOR: Duration = Duration::from_secs(60);
-/// A handshake over the relay that takes longer than this says that the channel is gone.
-const RELAY_HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// What all pairs of a node share.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub(super) struct Me {
 
 /// A direct path that was proven and is not in use.
 #[derive(Clone, Copy, Debug)]
-struct Spare {
+pub(super) struct Spare {
     address: SocketAddr,
     attempt: [u8; 8],
     rtt: Duration,
@@ -60,15 +58,17 @@ pub struct Pair {
     pub(super) attempts: Vec<Attempt>,
     pub(super) cadence: Cadence,
     pub(super) direct: Option<Direct>,
-    spare: Option<Spare>,
+    pub(super) spare: Option<Spare>,
+    /// Until when none is used, since WireGuard does not pass there, and how often that was so.
+    pub(super) mute: (Moment, u32),
     pub(super) leg: Option<Leg>,
     /// Where messages go, as it was told last.
     pub(super) path: Option<Path>,
     pub(super) connected: bool,
     pub(super) seek: Seek,
-    initiate_at: Moment,
+    pub(super) initiate_at: Moment,
     /// Since when we have initiated without an answer.
-    initiating_since: Option<Moment>,
+    pub(super) initiating_since: Option<Moment>,
     pub(super) waiting: VecDeque<Vec<u8>>,
     /// Since when nobody has wanted anything of it.
     pub(super) touched: Moment,
@@ -93,6 +93,7 @@ impl Pair {
             cadence,
             direct: None,
             spare: None,
+            mute: (Moment::START, 0),
             leg: None,
             path: None,
             connected: false,
@@ -197,6 +198,9 @@ impl Pair {
     }
 
     fn answered(&mut self, now: Moment, attempt: [u8; 8], address: SocketAddr, rtt: Duration) {
+        if now < self.mute_until() {
+            return;
+        }
         match &mut self.direct {
             Some(direct) if direct.address == address => {
                 direct.attempt = attempt;
@@ -252,7 +256,7 @@ impl Pair {
     }
 
     /// Looks which path is the best, and says so if it is another one than before.
-    fn repath(&mut self, now: Moment) {
+    pub(super) fn repath(&mut self, now: Moment) {
         let direct = self.direct.as_ref().map(|direct| Path::Direct(direct.address));
         let path = direct.or(self.leg.map(|_| Path::Relay));
         if path == self.path {
@@ -261,6 +265,10 @@ impl Pair {
         self.path = path;
         let Some(path) = path else { return };
         self.log.push(now, Step::Switched(path));
+        self.tunnel.iter_mut().for_each(Tunnel::rerouted);
+        if self.established(now) {
+            self.trust.greeting_since = now;
+        }
         if let (Path::Relay, Some(leg)) = (path, &mut self.leg) {
             leg.needed();
         }
@@ -316,6 +324,7 @@ impl Pair {
                 self.out.extend(attempt.map(|attempt| (address, attempt.probe(now))));
             }
             Some(direct::Due::Dead) => self.lose_direct(now),
+            None if now >= self.deaf_at() => self.shun_direct(now),
             None => {}
         }
     }
@@ -350,7 +359,7 @@ impl Pair {
         if now >= leg.refresh_at {
             self.refresh(now);
         }
-        if now >= self.deaf_at() {
+        if self.path == Some(Path::Relay) && now >= self.deaf_at() {
             self.initiating_since = None;
             self.lose_leg(now, Reason::PathLost);
         }
@@ -383,20 +392,6 @@ impl Pair {
         if path == Path::Relay && now >= self.keepalive_at() {
             self.say(now, &[]);
         }
-    }
-
-    fn unanswered_since(&self) -> Option<Moment> {
-        self.tunnel.as_ref().and_then(Tunnel::unanswered_since)
-    }
-
-    /// When a channel that nothing comes back over is taken for gone.
-    fn deaf_at(&self) -> Moment {
-        if self.path != Some(Path::Relay) {
-            return Moment::NEVER;
-        }
-        let deaf = self.unanswered_since().map_or(Moment::NEVER, |since| since + DEAF_AFTER);
-        let waited = self.initiating_since.map(|since| since + RELAY_HANDSHAKE);
-        deaf.min(waited.unwrap_or(Moment::NEVER))
     }
 
     /// The relay forgets an idle channel, and the router an idle session; a direct path has its probes.

@@ -15,6 +15,7 @@
 mod asking;
 mod attempt;
 mod blocking;
+mod deaf;
 mod direct;
 mod endpoint;
 mod leg;

@@ -135,13 +135,18 @@ impl Pair {
         }
     }
 
-    /// A path died. Whoever asked first asks again; the other one does if that takes too long.
+    /// A path died. Whoever asked first asks again; the other one does if that takes too long, and if
+    /// they ever were connected.
     pub(super) fn recover(&mut self, now: Moment) {
-        let defer = if self.seek.active { Duration::ZERO } else { DEFER };
         self.seek.unknown = 0;
-        self.seek.deadline = now + self.me.options.patience;
-        self.seek.introduce_at = now + defer;
-        if defer.is_zero() && self.leg.is_none() && self.consent(now).is_some() {
+        if self.connected || !self.seek.is_looking() {
+            self.seek.deadline = now + self.me.options.patience;
+        }
+        if self.seek.active || self.connected {
+            let defer = if self.seek.active { Duration::ZERO } else { DEFER };
+            self.seek.introduce_at = now + defer;
+        }
+        if self.seek.active && self.leg.is_none() && self.consent(now).is_some() {
             self.allocate(now, Reason::PathLost);
         }
     }
@@ -262,6 +267,10 @@ impl Pair {
                 if !self.me.options.punch {
                     return self.allocate(now, Reason::PunchingOff);
                 }
+                if now < self.mute_until() {
+                    self.allocate(now, Reason::PathMute);
+                    return self.retry(now);
+                }
                 let candidates = self.candidates(Origin::Observed, response.candidates.sockets());
                 let after = Duration::from_millis(response.fire_after_ms.into());
                 let window = Duration::from_millis(response.window_ms.into());
@@ -359,6 +368,7 @@ impl Pair {
         } else {
             AGAIN
         };
+        let pause = pause.max(self.mute_until().since(now));
         self.seek.introduce_at = now + pause;
         self.log.push(now, Step::RetryIn(pause));
     }

@@ -80,6 +80,8 @@ pub enum Reason {
     FirstWindowPassed,
     /// The path that was in use died.
     PathLost,
+    /// Probes pass direct, and WireGuard does not: something on the way filters it.
+    PathMute,
     /// Punching was switched off.
     PunchingOff,
     /// The relay was switched off.
@@ -108,6 +110,7 @@ impl fmt::Display for Reason {
             Self::NoProbeAnswered => "no probe was answered",
             Self::FirstWindowPassed => "the first window passed without an answer",
             Self::PathLost => "the path in use died",
+            Self::PathMute => "WireGuard does not pass where probes do",
             Self::PunchingOff => "punching is off",
             Self::RelayOff => "the relay is off",
             Self::NoConsent => "the peer gave no consent to be relayed to",
@@ -184,6 +187,8 @@ pub enum Step {
     Switched(Path),
     /// No probe on the path was answered any more.
     PathDied(SocketAddr),
+    /// They were, but nothing of the tunnel was.
+    PathMute(SocketAddr),
     /// Punching will be tried again after this.
     RetryIn(Duration),
     /// It was given up.
@@ -218,6 +223,7 @@ impl Step {
             Self::Proven => "proven",
             Self::Switched(_) => "switched",
             Self::PathDied(_) => "path_died",
+            Self::PathMute(_) => "path_mute",
             Self::RetryIn(_) => "retry_in",
             Self::GaveUp(_) => "gave_up",
         }
@@ -253,6 +259,9 @@ impl fmt::Display for Step {
             Self::Proven => f.write_str("the peer proved its id inside the tunnel"),
             Self::Switched(path) => write!(f, "sending {path}"),
             Self::PathDied(address) => write!(f, "{address} does not answer any more"),
+            Self::PathMute(address) => {
+                write!(f, "{address} answers probes, and nothing of the tunnel")
+            }
             Self::RetryIn(pause) => write!(f, "punching again in {pause:.0?}"),
             Self::GaveUp(why) => write!(f, "gave up: {why}"),
         }

@@ -259,6 +259,40 @@ fn nobody_meets_themselves() {
     }
 }
 
+fn is_relayed(lab: &Lab) -> bool {
+    (0..2).all(|at| lab.path(at) == Some(Path::Relay))
+}
+
+#[test]
+fn where_wireguard_is_filtered_the_relay_carries_it() {
+    for (kinds, seed) in [([Kind::AddrRestr, Kind::Linux], 1), ([Kind::None, Kind::None], 2)] {
+        let mut lab = lab(kinds, seed);
+        lab.only_probes = true;
+        lab.connect();
+        lab.until(ms(9000), is_connected).unwrap_or_else(|| panic!("{}", story(&lab)));
+        lab.until(ms(5000), is_relayed).unwrap_or_else(|| panic!("{}", story(&lab)));
+        chatter(&mut lab, 0..1000);
+        lab.run(ms(500));
+        assert_eq!((missing(&lab, 0, 0..1000), missing(&lab, 1, 0..1000)), (0, 0));
+        // It is looked at again now and then.
+        lab.only_probes = false;
+        lab.until(Duration::from_secs(900), is_direct).unwrap_or_else(|| panic!("{}", story(&lab)));
+    }
+}
+
+#[test]
+fn a_filter_that_comes_later_moves_a_pair_to_the_relay() {
+    let mut lab = lab([Kind::PortRestr, Kind::Linux], 3);
+    lab.connect();
+    lab.until(ms(3000), |lab| is_connected(lab) && is_direct(lab)).unwrap();
+    lab.only_probes = true;
+    chatter(&mut lab, 0..2500);
+    assert!(is_relayed(&lab), "{}", story(&lab));
+    chatter(&mut lab, 2500..3000);
+    lab.run(ms(500));
+    assert_eq!((missing(&lab, 0, 2500..3000), missing(&lab, 1, 2500..3000)), (0, 0));
+}
+
 fn failure(lab: &mut Lab, peer: crate::ids::PeerId) -> Option<Reason> {
     lab.nodes[0].endpoint.connect(lab.now, peer, &[]);
     lab.run(Duration::from_secs(12));

@@ -40,13 +40,34 @@ pub(super) struct Trust {
     told: bool,
     /// When the next hello is due.
     pub(super) hello_at: Moment,
+    /// Since when they go by this path.
+    pub(super) greeting_since: Moment,
     /// What came before the proof.
     early: Vec<Vec<u8>>,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { proven: false, told: false, hello_at: Moment::NEVER, early: Vec::new() }
+        Self {
+            proven: false,
+            told: false,
+            hello_at: Moment::NEVER,
+            greeting_since: Moment::NEVER,
+            early: Vec::new(),
+        }
+    }
+}
+
+impl Trust {
+    /// Whether each side knows that the other one is itself.
+    const fn is_mutual(&self) -> bool {
+        self.proven && self.told
+    }
+
+    /// Since when hellos go by this path that the other side does not hear.
+    pub(super) fn unheard_since(&self) -> Option<Moment> {
+        let greets = !self.is_mutual() && self.greeting_since != Moment::NEVER;
+        greets.then_some(self.greeting_since)
     }
 }
 
@@ -177,6 +198,7 @@ impl Pair {
         // A peer that started anew does not know that we proved ourselves.
         self.trust.told = false;
         self.trust.hello_at = now.at;
+        self.trust.greeting_since = now.at;
         self.tick_hello(now);
     }
 
@@ -185,7 +207,7 @@ impl Pair {
             return;
         }
         self.trust.hello_at = Moment::NEVER;
-        if self.trust.told && self.trust.proven {
+        if self.trust.is_mutual() {
             return;
         }
         if self.established(now.at) {
@@ -197,7 +219,7 @@ impl Pair {
     fn hello(&mut self, now: Now) {
         let hello = Hello {
             seen: self.trust.proven,
-            done: self.trust.proven && self.trust.told,
+            done: self.trust.is_mutual(),
             binding: calls::binding(&self.me.identity, now.unix_s()),
         };
         // A binding always fits.

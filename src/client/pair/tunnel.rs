@@ -137,6 +137,11 @@ impl Tunnel {
         self.unanswered_since
     }
 
+    /// Messages go another way: what the former one did not answer says nothing of this one.
+    pub(super) const fn rerouted(&mut self) {
+        self.unanswered_since = None;
+    }
+
     /// Starts a handshake; one that is under way is repeated soon: there may be a new path.
     pub(super) fn connect(&mut self, now: Moment) {
         if let Some(pending) = &mut self.pending {

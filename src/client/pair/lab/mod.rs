@@ -27,6 +27,7 @@ use crate::client::session::{Config, Session};
 use crate::identity::Identity;
 use crate::ids::PeerId;
 use crate::time::{Moment, Now};
+use crate::wire::probe;
 use nat::{Kind, Nat};
 use open::Open;
 use router::Router;
@@ -79,6 +80,8 @@ pub(super) struct Lab {
     pub(super) loss: u64,
     /// Nothing passes but to and from the router.
     pub(super) only_router: bool,
+    /// Between the nodes, nothing passes but probes.
+    pub(super) only_probes: bool,
 }
 
 /// Who two nodes are and where they stand.
@@ -112,6 +115,7 @@ impl Lab {
             count: 0,
             loss: 0,
             only_router: false,
+            only_probes: false,
         };
         for (at, options) in setup.options.into_iter().enumerate() {
             // Which of the two has the lower id depends on the seed.
@@ -256,7 +260,9 @@ impl Lab {
 
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
         let router = self.router.address;
-        let blocked = self.only_router && from != router && to != router;
+        let between = from != router && to != router;
+        let filtered = self.only_probes && datagram.first() != Some(&probe::PUNCH);
+        let blocked = between && (self.only_router || filtered);
         if blocked || self.rng.next_u64() % 1000 < self.loss {
             return;
         }
