@@ -12,7 +12,7 @@ use crate::ids::{HomeRef, PeerId};
 use crate::time::Moment;
 
 /// The part of all channels that one network's peers may have when half of them are taken.
-const NETWORK_SHARE: usize = 16;
+pub(super) const NETWORK_SHARE: usize = 16;
 
 impl Relay {
     /// A channel between two peers: the one they have, whose lifetime begins again, or a new one.

@@ -69,7 +69,8 @@ impl Stock {
             return false;
         }
         self.free.retain(|socket| *socket != a && *socket != b);
-        let slot = self.put(now, id, &sides, [a, b]);
+        // Who asked for it is not kept.
+        let slot = self.put(now, (id, None), &sides, [a, b]);
         let Some(pair) = self.pair(slot) else { return false };
         (pair.expires, pair.noted) = (kept.expires, kept.expires);
         for (leg, kept) in pair.legs.iter_mut().zip(&kept.legs) {

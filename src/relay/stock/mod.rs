@@ -143,6 +143,8 @@ struct Owner {
 struct Pair {
     id: PairId,
     legs: [Leg; 2],
+    /// The network of who asked for it, if that is known.
+    network: Option<Prefix>,
     /// When it ends if nothing comes.
     expires: crate::time::Moment,
     /// What was last noted for the store.

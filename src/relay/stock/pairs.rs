@@ -5,19 +5,25 @@ use std::net::IpAddr;
 use super::leg::Leg;
 use super::{FIRST_SOCKET, Granted, Owner, Pair, PairId, PortWish, Side, Stock};
 use crate::ids::PeerId;
+use crate::net::Prefix;
+use crate::relay::control::NETWORK_SHARE;
 use crate::relay::{CloseReason, Refused};
 use crate::time::Moment;
+
+/// Pairs that a network may have when half of the ports are taken, however few there are.
+const NETWORK_PAIRS: usize = 4;
 
 impl Stock {
     /// Ports for two peers: those they have, whose lifetime begins again, or two new ones, which
     /// are good once they are [open](Self::served). Each comes with the address of its session, if
-    /// it has one that has proven that.
+    /// it has one that has proven that. `network` is where the session of who asks began.
     ///
     /// # Errors
     /// [`Refused`]
     pub fn allocate(
         &mut self,
         now: Moment,
+        network: Prefix,
         [a, b]: [(Side, Option<IpAddr>); 2],
     ) -> Result<PairId, Refused> {
         let id = PairId::of(a.0.peer, b.0.peer);
@@ -27,7 +33,7 @@ impl Stock {
         let sides = if a.0.peer < b.0.peer { [a.0, b.0] } else { [b.0, a.0] };
         let slot = match self.by_id.get(&id) {
             Some(slot) => *slot,
-            None => self.open(now, id, &sides)?,
+            None => self.open(now, id, &sides, network)?,
         };
         let until = now + self.lifetime();
         let Some(pair) = self.pair(slot) else { return Err(Refused::ChannelsFull) };
@@ -159,7 +165,13 @@ impl Stock {
         }
     }
 
-    fn open(&mut self, now: Moment, id: PairId, sides: &[Side; 2]) -> Result<u32, Refused> {
+    fn open(
+        &mut self,
+        now: Moment,
+        id: PairId,
+        sides: &[Side; 2],
+        network: Prefix,
+    ) -> Result<u32, Refused> {
         if self.free.len() < 2 || self.vacant.is_empty() {
             return Err(Refused::ChannelsFull);
         }
@@ -169,16 +181,27 @@ impl Stock {
         if sides.iter().any(full) {
             return Err(Refused::PeerFull);
         }
+        if self.is_crowded(network) {
+            return Err(Refused::ChannelsFull);
+        }
         let sockets = [self.free.pop_front(), self.free.pop_front()];
         let [Some(a), Some(b)] = sockets else { return Err(Refused::ChannelsFull) };
-        Ok(self.put(now, id, sides, [a, b]))
+        Ok(self.put(now, (id, Some(network)), sides, [a, b]))
+    }
+
+    /// Whether a network has its share, when half of all ports are taken: as for channels.
+    fn is_crowded(&self, network: Prefix) -> bool {
+        let theirs = |pair: &&Pair| pair.network == Some(network);
+        let most = (self.pairs.len() / NETWORK_SHARE).max(NETWORK_PAIRS);
+        2 * self.by_id.len() >= self.pairs.len()
+            && self.pairs.iter().flatten().filter(theirs).count() >= most
     }
 
     /// Puts a pair into a vacant slot, with sockets that are to be opened.
     pub(super) fn put(
         &mut self,
         now: Moment,
-        id: PairId,
+        (id, network): (PairId, Option<Prefix>),
         sides: &[Side; 2],
         sockets: [u16; 2],
     ) -> u32 {
@@ -192,7 +215,7 @@ impl Stock {
             self.wishes.push_back(PortWish::Open { socket, port: self.ports.port(socket) });
         }
         let (expires, noted) = (now + self.lifetime(), Moment::START);
-        let pair = Pair { id, legs, expires, noted, changed: false, opening: 0b11 };
+        let pair = Pair { id, legs, network, expires, noted, changed: false, opening: 0b11 };
         self.pairs[slot as usize] = Some(pair);
         self.by_id.insert(id, slot);
         slot

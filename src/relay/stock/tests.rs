@@ -10,7 +10,7 @@ use crate::admission::cookie;
 use crate::bucket::Keyed;
 use crate::drops::Drop;
 use crate::ids::{PeerId, WgKey};
-use crate::net::{Local, Path};
+use crate::net::{Local, Path, Prefix};
 use crate::relay::{Budget, CloseReason, Config, Refused};
 use crate::time::Moment;
 
@@ -31,6 +31,11 @@ fn side(n: u8) -> Side {
 fn present(n: u8) -> (Side, Option<IpAddr>) {
     let home = [A, B].get(usize::from(n) - 1);
     (side(n), home.map(|home| home.parse::<SocketAddr>().unwrap().ip()))
+}
+
+/// A network.
+fn near(n: u8) -> Prefix {
+    Prefix::of([n, 1, 1, 1].into())
 }
 
 /// Lets everything through, but to one port that nothing goes to.
@@ -79,7 +84,7 @@ impl Bench {
     fn with(config: Config) -> Self {
         let mut stock = stock(config, 8);
         let now = Moment::from_nanos(1_000_000_000);
-        assert!(stock.allocate(now, [present(1), present(2)]).is_ok());
+        assert!(stock.allocate(now, near(1), [present(1), present(2)]).is_ok());
         open_all(&mut stock);
         Self { stock, now, books: std::collections::BTreeMap::new() }
     }
@@ -309,7 +314,7 @@ fn a_pair_is_taken_back_as_it_was() {
     again.ok(OF_A, A, &data(20), B);
     again.ok(OF_B, B, &data(11), A);
     // Nobody else gets these ports.
-    let other = again.stock.allocate(again.now, [present(3), present(4)]).unwrap();
+    let other = again.stock.allocate(again.now, near(1), [present(3), present(4)]).unwrap();
     open_all(&mut again.stock);
     assert_eq!(again.stock.granted(other, &side(3).peer).unwrap().port, 50_002);
     // Out of range, or over.
@@ -350,20 +355,35 @@ fn a_silent_pair_ends_and_traffic_keeps_one() {
 fn ports_and_pairs_of_a_peer_are_limited() {
     let now = Moment::START;
     let mut stock = stock(Config { channels_per_peer: 2, ..config() }, 7);
-    let id = stock.allocate(now, [present(1), present(2)]).unwrap();
-    assert_eq!(stock.allocate(now, [present(2), present(1)]), Ok(id));
+    let id = stock.allocate(now, near(1), [present(1), present(2)]).unwrap();
+    assert_eq!(stock.allocate(now, near(1), [present(2), present(1)]), Ok(id));
     assert_eq!(stock.granted(id, &side(1).peer), None, "not open yet");
-    assert_eq!(stock.allocate(now, [present(1), present(1)]), Err(Refused::SamePeer));
-    assert!(stock.allocate(now, [present(1), present(3)]).is_ok());
-    assert_eq!(stock.allocate(now, [present(1), present(4)]), Err(Refused::PeerFull));
-    assert!(stock.allocate(now, [present(5), present(4)]).is_ok());
-    assert_eq!(stock.allocate(now, [present(6), present(7)]), Err(Refused::ChannelsFull));
+    assert_eq!(stock.allocate(now, near(1), [present(1), present(1)]), Err(Refused::SamePeer));
+    assert!(stock.allocate(now, near(1), [present(1), present(3)]).is_ok());
+    assert_eq!(stock.allocate(now, near(1), [present(1), present(4)]), Err(Refused::PeerFull));
+    assert!(stock.allocate(now, near(1), [present(5), present(4)]).is_ok());
+    assert_eq!(stock.allocate(now, near(1), [present(6), present(7)]), Err(Refused::ChannelsFull));
+}
+
+#[test]
+fn a_network_gets_no_more_than_its_share_of_the_ports() {
+    let now = Moment::START;
+    let mut stock = stock(config(), 16);
+    let mut ask = |network, n| stock.allocate(now, near(network), [present(n), present(n + 1)]);
+    for n in 0..4 {
+        assert!(ask(1, 10 + 2 * n).is_ok());
+    }
+    assert_eq!(ask(1, 20), Err(Refused::ChannelsFull), "half are taken");
+    assert!(ask(1, 10).is_ok(), "what it has is no news");
+    for n in 0..4 {
+        assert!(ask(2 + n, 30 + 2 * n).is_ok());
+    }
 }
 
 #[test]
 fn without_its_port_a_pair_ends() {
     let mut stock = stock(config(), 8);
-    let id = stock.allocate(Moment::START, [present(1), present(2)]).unwrap();
+    let id = stock.allocate(Moment::START, near(1), [present(1), present(2)]).unwrap();
     let [first, second] = [stock.take_wish(), stock.take_wish()].map(Option::unwrap);
     stock.served(first, true);
     stock.served(second, false);
@@ -379,7 +399,7 @@ fn without_its_port_a_pair_ends() {
 fn another_key_is_another_tunnel() {
     let mut bench = Bench::bound();
     let changed = Side { key: WgKey([9; 32]), ..side(1) };
-    assert!(bench.stock.allocate(bench.now, [(changed, None), present(2)]).is_ok());
+    assert!(bench.stock.allocate(bench.now, near(1), [(changed, None), present(2)]).is_ok());
     assert_eq!(bench.send(OF_A, A, &data(1)), Err(Drop::RelaySource));
     assert_eq!(bench.send(OF_B, B, &initiation(1, 3)), Err(Drop::BadMac1));
 }

@@ -65,7 +65,7 @@ impl<T: Tunnel> Router<T> {
         let sides = [side(&one, key), other_side];
         letter.new = !stands;
         let allocated = match self.journal.reserve(0) {
-            true => self.stock.allocate(now.at, sides),
+            true => self.stock.allocate(now.at, one.network, sides),
             false => Err(Refused::ChannelsFull),
         };
         self.outbox.counters.allocated(allocated.map(|_| letter.new));

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{A, B, Bench, ELSEWHERE, OF_A, OF_B};
-use super::{bare, data, indexed, initiation, present, response};
+use super::{bare, data, indexed, initiation, near, present, response};
 use crate::drops::Drop;
 
 #[test]
@@ -112,7 +112,7 @@ fn who_leaves_an_address_cannot_aim_at_it() {
     bench.ok(OF_B, B, &response(1, 43, 40), A);
     assert_eq!(bench.send(OF_A, A, &data(43)), Err(Drop::RelaySource));
     // The session there says so again.
-    assert!(bench.stock.allocate(bench.now, [present(1), present(2)]).is_ok());
+    assert!(bench.stock.allocate(bench.now, near(1), [present(1), present(2)]).is_ok());
     bench.ok(OF_A, A, &bare(initiation(2, 44)), B);
 }
 
