@@ -115,9 +115,9 @@ impl End {
         (own, other, endpoint): (&Identity, &Identity, &str),
     ) -> Self {
         // Sockets of both ends' programs lie in one folder of the machine.
-        let engine_letter = if engine == Engine::BoringTun { 'b' } else { 'g' };
+        let name = if engine == Engine::BoringTun { "bt" } else { "go" };
         let process = std::process::id() % 100_000;
-        let interface = format!("m{process}{engine_letter}{}", own.number);
+        let interface = format!("{name}{process}n{}", own.number);
         let process = lab.spawn(client.host, &mut engine.command(&interface)).unwrap();
         let clock = Clock::start();
         let until = clock.moment() + PATIENCE;
@@ -167,7 +167,8 @@ impl End {
         let ping = ping.args(["-q", "-i0.2", "-W2", &count, other.inner]);
         let within = Duration::from_secs(seconds + seconds / 4) + PATIENCE;
         let ended = lab.spawn(self.client.host, ping).unwrap().finish(within);
-        println!("{}", ended.stdout);
+        let sum = ended.stdout.lines().find(|line| line.contains("packets transmitted"));
+        println!("{}: {}", self.interface, sum.unwrap_or_default());
         let received = ended.stdout.split_whitespace().zip(ended.stdout.split_whitespace().skip(1));
         let received = received.into_iter().find(|(_, after)| after.starts_with("received"));
         let received: u64 = received.and_then(|(number, _)| number.parse().ok()).unwrap();
