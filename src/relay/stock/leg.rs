@@ -53,7 +53,7 @@ pub(super) struct Candidate {
     /// Bytes that came from there and were not spent.
     pub(super) credit: u32,
     /// When it was proven last.
-    proven: Option<Moment>,
+    pub(super) proven: Option<Moment>,
     pub(super) asked: Option<Asked>,
     /// The sender index of the answer that was sent there.
     pub(super) answered: Option<u32>,

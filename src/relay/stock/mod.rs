@@ -24,8 +24,8 @@
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound has got no more bytes than it sent.
-//! * Data is sent to an address that was proven in the last ten minutes, and from which something came
-//!   in the last three: who gave it up, or forges it, can have nothing sent there for longer. The port of a
+//! * Data is sent to an address that was proven in the last ten minutes, by a cookie of four minutes at
+//!   most if by one, and from which something came in the last three: who gave it up, or forges it, can have nothing sent there for longer. The port of a
 //!   session's or of the bound address may change without a cookie, as for the permissions of RFC
 //!   8656, which are for an address without its port.
 //! * An initiation goes to one address. Who names its index has received it.

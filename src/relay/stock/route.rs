@@ -185,12 +185,12 @@ impl Stock {
         if !leg.is_bound_to(path) {
             // The answer went there and nowhere else, and here it comes back.
             let index = word(message, 4);
-            let answered = leg.candidate(path).and_then(|at| leg.candidates[at].answered);
-            if answered != Some(index) {
+            let candidate = leg.candidate(path).map(|at| &leg.candidates[at]);
+            let proven = candidate.filter(|it| it.answered == Some(index)).and_then(|it| it.proven);
+            let Some(proven) = proven else {
                 leg.hear_wanderer(now, path, (index, bytes), guard);
                 return Err(Drop::RelaySource);
-            }
-            let proven = leg.proven(now, path).ok_or(Drop::RelaySource)?;
+            };
             leg.bind(now, *path, proven);
             moves = true;
         }

@@ -108,12 +108,31 @@ fn who_leaves_an_address_cannot_aim_at_it() {
     bench.ok(OF_B, B, &initiation(1, 41), ELSEWHERE);
     bench.pass(1);
     assert_eq!(bench.send(OF_A, A, &bare(initiation(2, 42))), Err(Drop::RelayCookie));
-    // Not even by an answer that was under way.
-    bench.ok(OF_B, B, &response(1, 43, 40), A);
-    assert_eq!(bench.send(OF_A, A, &data(43)), Err(Drop::RelaySource));
     // The session there says so again.
     assert!(bench.stock.allocate(bench.now, near(1), [present(1), present(2)]).is_ok());
     bench.ok(OF_A, A, &bare(initiation(2, 44)), B);
+}
+
+/// A proof that is due again while a handshake is under way counts for it, and for what is left of its
+/// time.
+#[test]
+fn a_handshake_outlives_the_moment_when_its_proof_is_due() {
+    let mut bench = Bench::bound();
+    let other_port = "1.1.1.1:4001";
+    bench.pass(150);
+    bench.ok(OF_B, B, &data(11), A);
+    bench.pass(149);
+    bench.ok(OF_A, other_port, &bare(initiation(2, 30)), B);
+    bench.pass(1);
+    bench.ok(OF_B, B, &response(1, 31, 30), other_port);
+    bench.ok(OF_A, other_port, &data(31), B);
+    for _ in 0..2 {
+        bench.pass(149);
+        bench.ok(OF_A, other_port, &data(31), B);
+        bench.ok(OF_B, B, &data(30), other_port);
+    }
+    bench.pass(2);
+    assert_eq!(bench.send(OF_B, B, &data(30)), Err(Drop::RelayUnbound));
 }
 
 #[test]
