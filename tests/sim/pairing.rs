@@ -29,8 +29,9 @@ impl Pairing {
         let prefix = budget(40_000..300_000, 4_000..24_000);
         let router = budget(100_000..900_000, 8_000..48_000);
         let relay = Config {
-            // As many places as there are peers: nobody's debts are forgotten.
-            channels_max: 40,
+            // More places than there are peers: nobody's debts are forgotten, and half of them are
+            // never taken, from where on a network has no more than its share.
+            channels_max: 400,
             channels_per_peer: u32::try_from(dice.within(3..9)).expect("few"),
             router,
             prefix,

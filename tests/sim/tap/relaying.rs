@@ -116,6 +116,22 @@ impl Relaying {
         self.places.get(owner).is_some_and(|places| places.iter().any(lately))
     }
 
+    /// Whether all places where a shard may believe a peer to be are in the network of `addr`: what
+    /// waits is charged to the network where its sender is when it leaves.
+    fn is_surely_near(
+        &self,
+        now: Moment,
+        hearsay: Duration,
+        owner: &WgKey,
+        addr: &SocketAddr,
+    ) -> bool {
+        let network = |addr: &SocketAddr| Prefix::of(addr.ip());
+        self.places.get(owner).is_none_or(|places| {
+            let mut believed = places.iter().filter(|(at, _)| self.is_at(now, hearsay, owner, at));
+            believed.all(|(at, _)| network(at) == network(addr))
+        })
+    }
+
     /// Charges `bytes`; whether that was within the budget.
     fn pay(&mut self, now: Moment, shard: u16, payer: Payer, bytes: usize) -> bool {
         let Budget { bits_per_s, burst_bytes } = match payer {
@@ -226,9 +242,9 @@ impl Tap {
             format!("data of {leg:?} came out as {header:?}, which is {called:?}")
         })?;
         self.relaying.relayed += 1;
-        let payers =
-            [Payer::Router, Payer::Prefix(Prefix::of(from.ip()).0), Payer::Peer(leg.owner)];
-        for payer in payers {
+        let near = self.relaying.is_surely_near(now, self.hearsay, &leg.owner, &from);
+        let network = near.then(|| Payer::Prefix(Prefix::of(from.ip()).0));
+        for payer in [Payer::Router, Payer::Peer(leg.owner)].into_iter().chain(network) {
             let within = self.relaying.pay(now, shard, payer, datagram.len());
             ensure(within, Oracle::Budget, now, || {
                 let bucket = self.relaying.budgets.get(&(shard, payer));
