@@ -134,7 +134,7 @@ pub struct Router<T: Tunnel> {
     /// Filter probes by the other router that networks may ask for.
     probes_via: BucketTable<Prefix>,
     /// Cookies that were sent this turn, which is known by its moment.
-    cookies_sent: (Moment, u32),
+    cookies_sent: (Moment, [u32; 2]),
     /// Introductions that wait for the word of a peer whose session is here.
     attempts: Attempts<Box<Introduction>>,
     /// What is known of the NATs of peers whose home this shard is.
@@ -247,7 +247,7 @@ impl<T: Tunnel> Router<T> {
             stock: Stock::new(config.relay_of_shard(), config.ports_of_shard(), &mut keyed),
             opening: Vec::new(),
             cookies: Cookies::new(secrets.cookies),
-            cookies_sent: (Moment::START, 0),
+            cookies_sent: (Moment::START, [0; 2]),
             attempts: Attempts::default(),
             notified: BucketTable::new(rendezvous::NOTIFIED_PEERS, rendezvous::NOTIFIED, keyed()),
             probes: probes::Probes::default(),

@@ -69,14 +69,17 @@ impl Stock {
             return false;
         }
         self.free.retain(|socket| *socket != a && *socket != b);
+        let (kept_for, lifetime) = (self.kept_for(), self.lifetime());
         // Who asked for it is not kept.
         let slot = self.put(now, (id, None), &sides, [a, b]);
         let Some(pair) = self.pair(slot) else { return false };
         (pair.expires, pair.noted) = (kept.expires, kept.expires);
+        let lately = kept.expires > now + (kept_for - lifetime);
         for (leg, kept) in pair.legs.iter_mut().zip(&kept.legs) {
             let local = Local { socket: leg.socket, ..Local::default() };
-            if let Some(peer) = kept.bound.filter(&permitted) {
-                leg.bind(now, Path { peer, local }, now);
+            // Who is silent for long may be somebody else by now.
+            if let Some(peer) = kept.bound.filter(|to| lately && permitted(to)) {
+                leg.bind(now, Path { peer, local }, None);
             }
         }
         self.watch(now, slot);

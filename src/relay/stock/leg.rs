@@ -22,6 +22,10 @@ const PROOF_RENEWED: Duration = Duration::from_secs(300);
 const PROOF_WITHIN: Duration = Duration::from_secs(600);
 /// Candidates of a leg; the oldest goes.
 const CANDIDATES: usize = 4;
+/// A candidate that says nothing for so long is none any more.
+const CANDIDATE_FOR: Duration = Duration::from_secs(60);
+/// Bytes that an unproven candidate may have saved up: some initiations.
+const CREDIT_MAX: u32 = 4 * 148;
 
 /// An initiation that went to the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,10 @@ pub(super) struct Bound {
     pub(super) path: Path,
     /// When something came from there last.
     pub(super) heard: Moment,
-    /// When it was proven last.
-    proven: Moment,
+    /// When it was bound.
+    since: Moment,
+    /// When it was proven last; `None` before the first time after a restart.
+    proven: Option<Moment>,
     /// Its last initiations.
     pub(super) asked: [Option<Asked>; 2],
     /// The index that its last data named.
@@ -50,13 +56,18 @@ pub(super) struct Bound {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) path: Path,
+    /// When something came from there last.
+    heard: Moment,
     /// Bytes that came from there and were not spent.
-    pub(super) credit: u32,
-    /// When it was proven last.
-    pub(super) proven: Option<Moment>,
+    credit: u32,
+    /// When it was proven last, and whether by a cookie of its own.
+    proven: Option<Moment>,
+    by_cookie: bool,
     pub(super) asked: Option<Asked>,
-    /// The sender index of the answer that was sent there.
-    pub(super) answered: Option<u32>,
+    /// The sender index of the answer that was sent there, and whether the bound peer gave it.
+    pub(super) answered: Option<(u32, bool)>,
+    /// The sender index of the answer that came from there, which may be anybody's.
+    claimed: Option<u32>,
 }
 
 /// Where something for a leg goes.
@@ -78,6 +89,8 @@ pub(super) struct Leg {
     home: Option<(IpAddr, Moment)>,
     pub(super) bound: Option<Bound>,
     pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
+    /// Whose turn it is to be asked.
+    turn: u8,
     strangers: TokenBucket,
 }
 
@@ -91,6 +104,7 @@ impl Leg {
             home: None,
             bound: None,
             candidates: ArrayVec::new(),
+            turn: 0,
             strangers: TokenBucket::full(&STRANGERS, now),
         }
     }
@@ -112,25 +126,37 @@ impl Leg {
     pub(super) fn live_at(&mut self, now: Moment, ip: IpAddr) {
         self.home = Some((ip, now));
         if let Some(bound) = self.bound.as_mut().filter(|bound| bound.path.peer.ip() == ip) {
-            bound.proven = now;
+            bound.proven = Some(now);
         }
+    }
+
+    /// Whether its peer was there once, whatever the port: by its session, or bound.
+    pub(super) fn knows(&self, path: &Path) -> bool {
+        let ip = path.peer.ip();
+        self.home.is_some_and(|(home, _)| home == ip)
+            || self.bound.is_some_and(|bound| bound.path.peer.ip() == ip)
     }
 
     /// When the address that a path is from was proven: by the peer's session or the bound address,
     /// whatever their port, or with a cookie. `None` if that has to be done again.
     pub(super) fn proven(&self, now: Moment, path: &Path) -> Option<Moment> {
+        let candidate = self.candidate(path).and_then(|at| self.candidates[at].proven);
+        let candidate = candidate.filter(|at| now.since(*at) < PROOF_RENEWED);
+        self.proven_near(now, path).max(candidate)
+    }
+
+    fn proven_near(&self, now: Moment, path: &Path) -> Option<Moment> {
         let ip = path.peer.ip();
         let home = self.home.filter(|(home, _)| *home == ip).map(|(_, at)| at);
         let bound = self.bound.filter(|bound| bound.path.peer.ip() == ip);
-        let candidate = self.candidate(path).and_then(|at| self.candidates[at].proven);
-        let proofs = [home, bound.map(|bound| bound.proven), candidate];
-        proofs.into_iter().flatten().max().filter(|at| now.since(*at) < PROOF_RENEWED)
+        let proof = home.max(bound.and_then(|bound| bound.proven));
+        proof.filter(|at| now.since(*at) < PROOF_RENEWED)
     }
 
     /// A handshake message of the bound address, which is proven: with it, if that is due.
     pub(super) fn hear_bound(&mut self, now: Moment, proven: Moment) {
         if let Some(bound) = &mut self.bound {
-            (bound.heard, bound.proven) = (now, bound.proven.max(proven));
+            (bound.heard, bound.proven) = (now, bound.proven.max(Some(proven)));
         }
     }
 
@@ -145,10 +171,11 @@ impl Leg {
     }
 
     /// Whether something came from the bound address lately enough, and that is proven, so that
-    /// anything may go there.
+    /// anything may go there. A restart counts as both.
     pub(super) fn may_be_sent_to(&self, now: Moment) -> bool {
         self.bound.is_some_and(|bound| {
-            now.since(bound.heard) < HEARD_WITHIN && now.since(bound.proven) < PROOF_WITHIN
+            let proven = bound.proven.unwrap_or(bound.since);
+            now.since(bound.heard) < HEARD_WITHIN && now.since(proven) < PROOF_WITHIN
         })
     }
 
@@ -157,7 +184,8 @@ impl Leg {
     }
 
     /// Takes an initiation from elsewhere than the bound address, which makes a candidate of that.
-    /// `shown` says whether it carries a cookie, and if so whether its network may have another one.
+    /// `cookie`: it carries one; `network` takes one of those that its network may have with one.
+    /// It is of so many bytes.
     ///
     /// # Errors
     /// [`Drop::RelayCookie`] if it needs a cookie: its address is not proven, or it is one of many.
@@ -166,21 +194,24 @@ impl Leg {
         &mut self,
         now: Moment,
         path: &Path,
-        (bytes, shown): (u32, Option<bool>),
+        (bytes, cookie): (u32, bool),
+        network: impl FnOnce() -> bool,
     ) -> Result<(), Drop> {
-        let proven = match shown {
-            Some(true) => now,
-            Some(false) => return Err(Drop::RelayBudget),
-            None => {
-                let proven = self.proven(now, path).ok_or(Drop::RelayCookie)?;
-                if !self.strangers.take(now, &STRANGERS, 1) {
-                    return Err(Drop::RelayCookie);
-                }
-                proven
-            }
+        self.tidy(now);
+        let near = self.proven_near(now, path);
+        let known = self.candidate(path).map(|at| self.candidates[at]);
+        // A peer may show the cookie of the other side instead, which is under load.
+        let own = known.filter(|it| it.by_cookie).and_then(|_| self.proven(now, path));
+        let shown = cookie.then_some(now).or(own);
+        let taken = shown.filter(|_| network()).or_else(|| {
+            let near = near.filter(|_| self.strangers.take(now, &STRANGERS, 1));
+            near.map(|near| shown.unwrap_or(near))
+        });
+        let Some(proven) = taken else {
+            return Err(if shown.is_some() { Drop::RelayBudget } else { Drop::RelayCookie });
         };
-        let before = self.candidate(path).map(|at| self.candidates.remove(at));
-        self.propose(path, before.map_or(0, |it| it.credit).saturating_add(bytes), Some(proven));
+        let place = self.propose(now, path, bytes);
+        (place.proven, place.by_cookie) = (Some(proven), shown.is_some());
         Ok(())
     }
 
@@ -196,31 +227,101 @@ impl Leg {
         if self.bound.is_none_or(|bound| bound.index != Some(index)) {
             return;
         }
-        if let Some(at) = self.candidate(path) {
-            let credit = &mut self.candidates[at].credit;
-            *credit = credit.saturating_add(bytes);
-        } else if guard.allows(&path.peer) && self.strangers.take(now, &STRANGERS, 1) {
-            self.propose(path, bytes, None);
+        let known = self.candidate(path).is_some();
+        if known || (guard.allows(&path.peer) && self.strangers.take(now, &STRANGERS, 1)) {
+            let near = self.proven_near(now, path);
+            let place = self.propose(now, path, bytes);
+            place.proven = place.proven.max(near);
         }
     }
 
-    fn propose(&mut self, path: &Path, credit: u32, proven: Option<Moment>) {
+    /// An answer to an initiation that a candidate alone got, in place of an address that is
+    /// silent. Anybody can say that; whether it is true shows in what the other side makes of it.
+    ///
+    /// # Errors
+    /// [`Drop::RelaySource`] from elsewhere, or if the bound address is alive.
+    pub(super) fn hear_claim(
+        &mut self,
+        now: Moment,
+        path: &Path,
+        index: u32,
+        proof: impl FnOnce(&Self) -> Result<Moment, Drop>,
+    ) -> Result<(), Drop> {
+        let at = self.candidate(path).filter(|_| !self.is_alive(now)).ok_or(Drop::RelaySource)?;
+        let proven = proof(self)?;
+        let place = &mut self.candidates[at];
+        (place.heard, place.proven, place.claimed) = (now, Some(proven), Some(index));
+        Ok(())
+    }
+
+    /// Who claimed to be the peer by an answer with that index, and with which proof.
+    pub(super) fn claimant(&self, now: Moment, index: u32) -> Option<(Path, Moment)> {
+        let claims = |it: &&Candidate| it.claimed == Some(index) && it.counts(now);
+        self.candidates.iter().find(claims).and_then(|it| Some((it.path, it.proven?)))
+    }
+
+    /// Whether somebody would like to be bound.
+    #[inline]
+    pub(super) fn is_courted(&self) -> bool {
+        !self.candidates.is_empty()
+    }
+
+    /// The proof of a candidate that got the answer with that index; and whether the bound peer
+    /// gave that.
+    pub(super) fn was_answered(
+        &self,
+        now: Moment,
+        path: &Path,
+        index: u32,
+    ) -> Option<(Moment, bool)> {
+        let it = self.candidates.get(self.candidate(path)?).filter(|it| it.counts(now))?;
+        let (_, by_peer) = it.answered.filter(|(answered, _)| *answered == index)?;
+        Some((it.proven?, by_peer))
+    }
+
+    /// The place of a candidate that so many bytes came from, the newest.
+    fn propose(&mut self, now: Moment, path: &Path, bytes: u32) -> &mut Candidate {
+        let known = self.candidate(path).map(|at| self.candidates.remove(at));
         if self.candidates.is_full() {
             self.candidates.remove(0);
         }
-        let path = *path;
-        self.candidates.push(Candidate { path, credit, proven, asked: None, answered: None });
+        let mut place = known.unwrap_or(Candidate {
+            path: *path,
+            heard: now,
+            credit: 0,
+            proven: None,
+            by_cookie: false,
+            asked: None,
+            answered: None,
+            claimed: None,
+        });
+        place.heard = now;
+        place.credit = place.credit.saturating_add(bytes).min(CREDIT_MAX);
+        let at = self.candidates.len();
+        self.candidates.push(place);
+        &mut self.candidates[at]
     }
 
-    /// Who gets an initiation of the other side: the bound address, or in place of a silent one the last
-    /// candidate that may have so much.
-    pub(super) fn receiver(&self, now: Moment, bytes: u32) -> Option<Receiver> {
-        if !self.is_alive(now)
-            && let Some(at) = self.candidates.iter().rposition(|it| it.credit >= bytes)
-        {
-            return Some(Receiver::Candidate(at));
+    fn tidy(&mut self, now: Moment) {
+        self.candidates.retain(|it| it.counts(now));
+    }
+
+    /// Who gets an initiation of the other side: the bound address; in place of a silent one it and
+    /// the candidates in turn, the newest first: nobody can keep the others from being asked.
+    pub(super) fn receiver(&mut self, now: Moment, bytes: u32) -> Option<Receiver> {
+        self.tidy(now);
+        let mut asked: ArrayVec<Receiver, { CANDIDATES + 1 }> = ArrayVec::new();
+        if !self.is_alive(now) {
+            let may = |at: &usize| self.candidates[*at].affords(now, bytes);
+            let candidates = (0..self.candidates.len()).rev().filter(may);
+            asked.extend(candidates.map(Receiver::Candidate));
         }
-        self.bound.map(|_| Receiver::Bound)
+        if self.bound.is_some() && (asked.is_empty() || self.may_be_sent_to(now)) {
+            asked.push(Receiver::Bound);
+        }
+        let turn = usize::from(self.turn);
+        self.turn = self.turn.wrapping_add(u8::from(asked.len() > 1));
+        asked.get(turn % asked.len().max(1)).copied()
     }
 
     /// Who sent the initiation that somebody at `from` answers.
@@ -241,10 +342,12 @@ impl Leg {
     }
 
     /// Whether so much may go to a receiver.
-    pub(super) fn affords(&self, receiver: Receiver, bytes: u32) -> bool {
+    pub(super) fn affords(&self, now: Moment, receiver: Receiver, bytes: u32) -> bool {
         match receiver {
             Receiver::Bound => true,
-            Receiver::Candidate(at) => self.candidates.get(at).is_some_and(|it| it.credit >= bytes),
+            Receiver::Candidate(at) => {
+                self.candidates.get(at).is_some_and(|it| it.affords(now, bytes))
+            }
         }
     }
 
@@ -256,12 +359,28 @@ impl Leg {
         }
     }
 
-    /// The leg's peer is there from now on, which was proven then.
-    pub(super) fn bind(&mut self, now: Moment, path: Path, proven: Moment) {
+    /// The leg's peer is there from now on, which was proven then; not yet, if it was there before
+    /// a restart.
+    pub(super) fn bind(&mut self, now: Moment, path: Path, proven: Option<Moment>) {
         let mut asked = [None; 2];
         if let Some(at) = self.candidate(&path) {
             asked[0] = self.candidates.remove(at).asked;
         }
-        self.bound = Some(Bound { path, heard: now, proven, asked, index: None });
+        self.turn = 0;
+        self.bound = Some(Bound { path, heard: now, since: now, proven, asked, index: None });
+    }
+}
+
+impl Candidate {
+    /// Whether it said something lately, and its proof is good if it has one.
+    fn counts(&self, now: Moment) -> bool {
+        now.since(self.heard) < CANDIDATE_FOR
+            && self.proven.is_none_or(|at| now.since(at) < PROOF_WITHIN)
+    }
+
+    /// Whether so much may go there: anything if it is proven, else what came from it.
+    fn affords(&self, now: Moment, bytes: u32) -> bool {
+        let proven = self.proven.is_some_and(|at| now.since(at) < PROOF_RENEWED);
+        proven || self.credit >= bytes
     }
 }

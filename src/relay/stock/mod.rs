@@ -10,8 +10,11 @@
 //! * The other side's answer to that initiation is one word that the candidate is the leg's peer. It goes to
 //!   the candidate; the first data that names the index in it shows that the candidate got it, and
 //!   binds the leg to it.
-//! * Who answers an initiation of the other side that was sent to that address alone, is there as well.
-//!   So two peers get together that are both unbound. While a bound address is alive nobody gets initiations in its place.
+//! * While a bound address is silent, initiations of the other side go to the candidates in turn with it, each to one
+//!   address. An answer from there may be anybody's; but only the other side can tell whether it is
+//!   genuine, and if so its next data names the index in it, which binds the leg. So two peers get
+//!   together that are both unbound. Two strangers do not, where there was a peer before: one of
+//!   the two has to be bound, or where its peer's session or bound address is, whatever the port.
 //! * Whoever owns both peers knows all these words without receiving any. So an address has to be proven:
 //!   the peer's session was there when ports were asked for, or a handshake message shows, by
 //!   WireGuard's own mac2, a cookie that this router sent there in the name of the other side. A stock peer
@@ -23,8 +26,8 @@
 //!
 //! Invariants:
 //! * Data is taken from a bound address and sent to a bound one.
-//! * What is not bound has got no more bytes than it sent.
-//! * Data is sent to an address that was proven in the last ten minutes, by a cookie of four minutes at
+//! * What is not bound and not proven has got no more bytes than it sent.
+//! * Data is sent to an address that was proven in the last ten minutes, by a cookie of two minutes at
 //!   most if by one, and from which something came in the last three: who gave it up, or forges it, can have nothing sent there for longer. The port of a
 //!   session's or of the bound address may change without a cookie, as for the permissions of RFC
 //!   8656, which are for an address without its port.
@@ -65,6 +68,8 @@ const STALE: Duration = Duration::from_secs(30);
 /// Initiations that a leg takes from elsewhere than its bound address without a cookie, and that all
 /// take of one network with one: each makes the other side do curve arithmetic.
 const STRANGERS: Rate = Rate::new(5, 10);
+/// Lifetimes that a silent pair is kept while there are ports.
+const SILENT_LIVES: u32 = 7 * 24;
 /// Places of the networks' budgets.
 const NETWORKS: usize = 1024;
 
@@ -91,8 +96,8 @@ pub trait Guard {
     /// Whether a handshake message carries a cookie that was sent to where it comes from, for that
     /// port.
     fn has_cookie(&mut self, from: &Path, message: &[u8]) -> bool;
-    /// Takes bytes from the router's budget, if they are in it.
-    fn pay(&mut self, bytes: usize) -> bool;
+    /// Takes bytes from the router's budget, if they are in it; `urgent` ones before what waits.
+    fn pay(&mut self, bytes: usize, urgent: bool) -> bool;
 }
 
 /// A peer that is to have a leg.
@@ -222,10 +227,15 @@ impl Stock {
         Stats { pairs: self.by_id.len(), ..self.stats }
     }
 
-    /// How long a pair lives in silence: its users have no session here to ask again with, so
-    /// it is never less than a channel's life.
+    /// For how long of silence a pair has its ports for sure: never less than a channel's life.
     pub fn lifetime(&self) -> Duration {
         self.config.lifetime.max(self.config.idle)
+    }
+
+    /// And for how long while nobody else needs them: its users have no session here to ask again
+    /// with, and one of them may be away over a weekend.
+    fn kept_for(&self) -> Duration {
+        self.lifetime() * SILENT_LIVES
     }
 }
 

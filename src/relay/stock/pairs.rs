@@ -35,7 +35,7 @@ impl Stock {
             Some(slot) => *slot,
             None => self.open(now, id, &sides, network)?,
         };
-        let until = now + self.lifetime();
+        let until = now + self.kept_for();
         let Some(pair) = self.pair(slot) else { return Err(Refused::ChannelsFull) };
         pair.expires = until;
         for (side, home) in [a, b] {
@@ -172,9 +172,6 @@ impl Stock {
         sides: &[Side; 2],
         network: Prefix,
     ) -> Result<u32, Refused> {
-        if self.free.len() < 2 || self.vacant.is_empty() {
-            return Err(Refused::ChannelsFull);
-        }
         let most = self.config.channels_per_peer;
         let full =
             |side: &Side| self.owners.iter().any(|it| it.peer == side.peer && it.legs >= most);
@@ -184,9 +181,22 @@ impl Stock {
         if self.is_crowded(network) {
             return Err(Refused::ChannelsFull);
         }
+        if self.free.len() < 2 || self.vacant.is_empty() {
+            let longest = self.silent_longest(now).ok_or(Refused::ChannelsFull)?;
+            self.remove(longest);
+        }
         let sockets = [self.free.pop_front(), self.free.pop_front()];
         let [Some(a), Some(b)] = sockets else { return Err(Refused::ChannelsFull) };
         Ok(self.put(now, (id, Some(network)), sides, [a, b]))
+    }
+
+    /// The pair that is silent for longest, if for longer than it may be sure of its ports.
+    fn silent_longest(&self, now: Moment) -> Option<u32> {
+        let sure = now + (self.kept_for() - self.lifetime());
+        let silent =
+            (0..).zip(&self.pairs).filter_map(|(slot, it)| Some((slot, it.as_ref()?.expires)));
+        let over = silent.filter(|(_, expires)| *expires <= sure);
+        over.min_by_key(|(_, expires)| *expires).map(|(slot, _)| slot)
     }
 
     /// Whether a network has its share, when half of all ports are taken: as for channels.
@@ -214,7 +224,7 @@ impl Stock {
             self.by_socket[usize::from(socket - FIRST_SOCKET)] = Some((slot, side));
             self.wishes.push_back(PortWish::Open { socket, port: self.ports.port(socket) });
         }
-        let (expires, noted) = (now + self.lifetime(), Moment::START);
+        let (expires, noted) = (now + self.kept_for(), Moment::START);
         let pair = Pair { id, legs, network, expires, noted, changed: false, opening: 0b11 };
         self.pairs[slot as usize] = Some(pair);
         self.by_id.insert(id, slot);

@@ -17,11 +17,11 @@ const DATA: u8 = 4;
 
 impl Relay {
     /// Pays for bytes that are not of a channel out of what the router gives to relaying, if
-    /// nothing waits for that.
+    /// nothing waits for that, or they are urgent.
     #[inline]
-    pub fn pay_router(&mut self, now: Moment, bytes: usize) -> bool {
+    pub fn pay_router(&mut self, now: Moment, bytes: usize, urgent: bool) -> bool {
         let (after, ready) = self.budgets.router(now, bytes as u64);
-        let pays = !self.waiting.in_turn() && ready <= now;
+        let pays = (urgent || !self.waiting.in_turn()) && ready <= now;
         if pays {
             self.budgets.pay_router(after);
         }
@@ -49,13 +49,14 @@ impl Stock {
         let to = match first[0] {
             INITIATION => self.initiation(now, slot, side, path, first, guard)?,
             RESPONSE => self.answer(now, slot, side, path, first, guard)?,
-            COOKIE => self.cookie(slot, side, path, first)?,
+            COOKIE => self.cookie(now, slot, side, path, first)?,
             _ => self.data(now, slot, side, path, (first, sized), guard)?,
         };
-        if !self.charge(now, slot, side, path, bytes, guard) {
+        let urgent = first[0] != DATA;
+        if !self.charge(now, slot, side, path, (bytes, urgent), guard) {
             return Err(Drop::RelayBudget);
         }
-        let lifetime = self.lifetime();
+        let kept_for = self.kept_for();
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
         if to == Receiver::Bound && !other.may_be_sent_to(now) {
@@ -67,7 +68,7 @@ impl Stock {
             && let Receiver::Candidate(at) = to
             && let Some(candidate) = other.candidates.get_mut(at)
         {
-            candidate.answered = Some(word(first, 4));
+            candidate.answered = Some((word(first, 4), leg.is_bound_to(path)));
         }
         if first[0] == INITIATION {
             asked(leg, path, Asked { index: word(first, 4), to: to_path.peer });
@@ -77,7 +78,7 @@ impl Stock {
             if first[0] == DATA {
                 bound.index = Some(word(first, 4));
             }
-            pair.expires = now + lifetime;
+            pair.expires = now + kept_for;
         }
         self.stats.forwarded_datagrams += segments as u64;
         self.stats.forwarded_bytes += bytes as u64;
@@ -94,7 +95,7 @@ impl Stock {
         guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
-        let lifetime = self.lifetime();
+        let kept_for = self.kept_for();
         let Self { pairs, strangers, .. } = self;
         let pair = pairs.get_mut(slot as usize).and_then(Option::as_mut);
         let pair = pair.ok_or(Drop::RelayChannel)?;
@@ -104,15 +105,14 @@ impl Stock {
         }
         if leg.is_bound_to(path) {
             leg.hear_bound(now, proof(leg, now, path, message, guard)?);
-            pair.expires = now + lifetime;
+            pair.expires = now + kept_for;
         } else {
             if !guard.allows(&path.peer) {
                 return Err(Drop::RelayTarget);
             }
             let network = Prefix::of(path.peer.ip());
-            let shown = guard.has_cookie(path, message);
-            let shown = shown.then(|| strangers.take(now, &network, 1));
-            leg.hear_stranger(now, path, (bytes, shown))?;
+            let cookie = guard.has_cookie(path, message);
+            leg.hear_stranger(now, path, (bytes, cookie), || strangers.take(now, &network, 1))?;
         }
         other.receiver(now, bytes).ok_or(Drop::RelayUnbound)
     }
@@ -133,25 +133,21 @@ impl Stock {
             return Err(Drop::BadMac1);
         }
         let to = other.who_asked(word(message, 8), path).ok_or(Drop::RelaySource)?;
-        if !other.affords(to, bytes) {
+        if !other.affords(now, to, bytes) {
             return Err(Drop::Unproven);
         }
         if leg.is_bound_to(path) {
             leg.hear_bound(now, proof(leg, now, path, message, guard)?);
             return Ok(to);
         }
-        // It alone got the initiation, in place of an address that is silent, and still is.
-        if leg.is_alive(now) || leg.candidate(path).is_none() {
-            return Err(Drop::RelaySource);
-        }
-        let proven = proof(leg, now, path, message, guard)?;
-        leg.bind(now, *path, proven);
-        self.moved(slot);
+        let index = word(message, 4);
+        leg.hear_claim(now, path, index, |leg| proof(leg, now, path, message, guard))?;
         Ok(to)
     }
 
     fn cookie(
         &mut self,
+        now: Moment,
         slot: u32,
         side: usize,
         path: &Path,
@@ -161,7 +157,7 @@ impl Stock {
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
         match other.who_asked(word(message, 4), path) {
-            Some(to) if other.affords(to, bytes) => Ok(to),
+            Some(to) if other.affords(now, to, bytes) => Ok(to),
             Some(_) => Err(Drop::Unproven),
             // It may be about an answer.
             None if leg.is_bound_to(path) && other.bound.is_some() => Ok(Receiver::Bound),
@@ -181,22 +177,21 @@ impl Stock {
     ) -> Result<Receiver, Drop> {
         let pair = self.pair(slot).ok_or(Drop::RelayChannel)?;
         let [leg, other] = both(&mut pair.legs, side);
-        let mut moves = false;
+        let index = word(message, 4);
+        let courted = other.is_courted();
+        let mut moves = if courted { understood(leg, other, now, path, index) } else { 0 };
         if !leg.is_bound_to(path) {
             // The answer went there and nowhere else, and here it comes back.
-            let index = word(message, 4);
-            let candidate = leg.candidate(path).map(|at| &leg.candidates[at]);
-            let proven = candidate.filter(|it| it.answered == Some(index)).and_then(|it| it.proven);
-            let Some(proven) = proven else {
+            let Some((proven, true)) = leg.was_answered(now, path, index) else {
                 leg.hear_wanderer(now, path, (index, bytes), guard);
                 return Err(Drop::RelaySource);
             };
-            leg.bind(now, *path, proven);
-            moves = true;
+            leg.bind(now, *path, Some(proven));
+            moves += 1;
         }
         let there = other.bound.map(|_| Receiver::Bound).ok_or(Drop::RelayUnbound);
-        if moves {
-            self.moved(slot);
+        if moves > 0 {
+            self.moved(slot, moves);
         }
         there
     }
@@ -209,7 +204,7 @@ impl Stock {
         slot: u32,
         side: usize,
         path: &Path,
-        bytes: usize,
+        (bytes, urgent): (usize, bool),
         guard: &mut impl Guard,
     ) -> bool {
         let Some(pair) = self.pairs.get(slot as usize).and_then(Option::as_ref) else {
@@ -218,8 +213,10 @@ impl Stock {
         let leg = &pair.legs[side];
         let peer = meter(&self.config.peer, leg.side.factor);
         let Some(owner) = self.owners.get_mut(leg.owner as usize) else { return false };
-        let after = peer.after(now, owner.at, bytes as u64);
-        if peer.ready(after) > now {
+        // Strangers spend nothing of the peer's.
+        let cost = if leg.is_bound_to(path) { bytes as u64 } else { 0 };
+        let after = peer.after(now, owner.at, cost);
+        if cost > 0 && peer.ready(after) > now {
             return false;
         }
         let prefix = Prefix::of(path.peer.ip());
@@ -227,7 +224,7 @@ impl Stock {
             let cost = (bytes as u64).min(networks.rate().burst());
             networks.take(now, &prefix, cost)
         });
-        if !room || !guard.pay(bytes) {
+        if !room || !guard.pay(bytes, urgent) {
             return false;
         }
         owner.at = after;
@@ -242,6 +239,14 @@ impl Stock {
         Some(cookie::cookie_key(&pair.legs[1 - side].side.key.0))
     }
 
+    /// Whether a leg is bound to where something came from.
+    pub fn is_bound_to(&self, path: &Path) -> bool {
+        self.leg_of(path).is_some_and(|(slot, side)| {
+            let pair = self.pairs.get(slot as usize).and_then(Option::as_ref);
+            pair.is_some_and(|pair| pair.legs[side].is_bound_to(path))
+        })
+    }
+
     /// The slot and the side whose port this is.
     #[inline]
     fn leg_of(&self, path: &Path) -> Option<(u32, usize)> {
@@ -250,10 +255,10 @@ impl Stock {
         Some((slot, usize::from(side)))
     }
 
-    /// A leg is bound to another address.
+    /// So many legs of a pair are bound to another address.
     #[cold]
-    fn moved(&mut self, slot: u32) {
-        self.stats.bound += 1;
+    fn moved(&mut self, slot: u32, legs: u64) {
+        self.stats.bound += legs;
         self.change(slot);
     }
 }
@@ -268,6 +273,29 @@ fn proof(
 ) -> Result<Moment, Drop> {
     let shown = || guard.has_cookie(path, message).then_some(now);
     leg.proven(now, path).or_else(shown).ok_or(Drop::RelayCookie)
+}
+
+/// Looks whether data from `path` shows that a candidate of the other leg is its peer: it names the
+/// index in what that answered. Then the leg is bound there; how many were bound.
+#[cold]
+fn understood(leg: &mut Leg, other: &mut Leg, now: Moment, path: &Path, index: u32) -> u64 {
+    let Some((there, proven)) = other.claimant(now, index) else { return 0 };
+    let here = leg.is_bound_to(path);
+    // What data named all along was no secret of the answer.
+    if here && leg.bound.is_some_and(|bound| bound.index == Some(index)) {
+        return 0;
+    }
+    // Two strangers understand each other, too: where there was a peer before, one is still there.
+    let new = leg.bound.is_none() && other.bound.is_none();
+    if !(here || new || leg.knows(path) || other.knows(&there)) {
+        return 0;
+    }
+    if !here {
+        let Some((proven, _)) = leg.was_answered(now, path, index) else { return 0 };
+        leg.bind(now, *path, Some(proven));
+    }
+    other.bind(now, there, Some(proven));
+    1 + u64::from(!here)
 }
 
 /// Remembers an initiation with who sent it.

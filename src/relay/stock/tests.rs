@@ -50,7 +50,7 @@ impl Guard for Open {
         message.ends_with(&[COOKIE; 16])
     }
 
-    fn pay(&mut self, _: usize) -> bool {
+    fn pay(&mut self, _: usize, _: bool) -> bool {
         true
     }
 }
@@ -219,14 +219,15 @@ fn a_stranger_cannot_answer_for_a_peer_that_is_alive() {
 
 #[test]
 fn both_may_move_at_once() {
+    let other_port = "2.2.2.2:80";
     let mut bench = Bench::bound();
     bench.pass(31);
-    // A's goes where B was; B's finds A's new place, and its answer comes back.
+    // A's may go where B was; B's finds A's new place, and its answer comes back.
     bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
-    bench.ok(OF_B, "8.8.8.8:80", &initiation(1, 50), ELSEWHERE);
-    bench.ok(OF_A, ELSEWHERE, &response(2, 33, 50), "8.8.8.8:80");
-    bench.ok(OF_B, "8.8.8.8:80", &data(33), ELSEWHERE);
-    bench.ok(OF_A, ELSEWHERE, &data(50), "8.8.8.8:80");
+    bench.ok(OF_B, other_port, &initiation(1, 50), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &response(2, 33, 50), other_port);
+    bench.ok(OF_B, other_port, &data(33), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &data(50), other_port);
 }
 
 #[test]
@@ -248,6 +249,16 @@ fn who_moved_without_knowing_is_asked_where_it_is() {
 }
 
 #[test]
+fn another_port_of_a_proven_address_is_asked_after_one_keepalive() {
+    let mut bench = Bench::bound();
+    bench.pass(31);
+    assert_eq!(bench.send(OF_A, "1.1.1.1:9999", &indexed(4, 32, 20)), Err(Drop::RelaySource));
+    bench.ok(OF_B, B, &initiation(1, 50), "1.1.1.1:9999");
+    bench.ok(OF_A, "1.1.1.1:9999", &bare(response(2, 51, 50)), B);
+    bench.ok(OF_B, B, &data(51), "1.1.1.1:9999");
+}
+
+#[test]
 fn an_initiation_goes_to_one_address() {
     let mut bench = Bench::new();
     assert!(bench.send(OF_A, A, &initiation(2, 10)).is_err());
@@ -255,9 +266,11 @@ fn an_initiation_goes_to_one_address() {
     bench.ok(OF_B, B, &initiation(1, 20), ELSEWHERE);
     // Who answers for another one does not know the index, or is not believed.
     assert_eq!(bench.send(OF_A, A, &response(2, 12, 20)), Err(Drop::RelaySource));
-    // It has got as much as it sent: the next goes to the other.
+    // The next goes to the other, and so on.
     bench.ok(OF_B, B, &initiation(1, 21), A);
-    assert_eq!(bench.send(OF_B, B, &initiation(1, 22)), Err(Drop::RelayUnbound));
+    bench.ok(OF_B, B, &initiation(1, 22), ELSEWHERE);
+    bench.pass(60);
+    assert_eq!(bench.send(OF_B, B, &initiation(1, 23)), Err(Drop::RelayUnbound), "they are gone");
 }
 
 #[test]
@@ -340,7 +353,7 @@ fn a_silent_pair_ends_and_traffic_keeps_one() {
     bench.pass(181);
     assert_eq!(bench.send(OF_A, A, &data(1)), Err(Drop::RelayUnbound));
     while bench.stock.take_change().is_some() {}
-    bench.pass(3601);
+    bench.pass(7 * 24 * 3600);
     assert!(bench.stock.next_deadline() <= bench.now);
     assert_eq!(bench.stock.poll(bench.now), Some(CloseReason::Idle));
     assert_eq!(bench.stock.stats().pairs, 0);
@@ -378,6 +391,37 @@ fn a_network_gets_no_more_than_its_share_of_the_ports() {
     for n in 0..4 {
         assert!(ask(2 + n, 30 + 2 * n).is_ok());
     }
+}
+
+#[test]
+fn who_is_silent_for_longest_makes_room() {
+    let mut now = Moment::START;
+    let mut stock = stock(config(), 4);
+    let mut ask = |now, n| stock.allocate(now, near(n), [present(n), present(n + 1)]);
+    assert!(ask(now, 10).is_ok());
+    now = now + Duration::from_secs(1000);
+    assert!(ask(now, 20).is_ok());
+    now = now + Duration::from_secs(2599);
+    assert_eq!(ask(now, 30), Err(Refused::ChannelsFull), "not for an hour");
+    now = now + Duration::from_secs(1);
+    assert!(ask(now, 30).is_ok());
+    assert_eq!(ask(now, 40), Err(Refused::ChannelsFull));
+    assert!(
+        stock.has(&side(20).peer, &side(21).peer) && !stock.has(&side(10).peer, &side(11).peer)
+    );
+}
+
+#[test]
+fn strangers_spend_nothing_of_a_peer() {
+    let peer = Budget { bits_per_s: Some(8000), burst_bytes: 70_000 };
+    let mut bench = Bench::with(Config { peer, ..config() });
+    bench.stock.put_back(bench.now, &kept(&bench, Some(A), Some(B)), |_| true);
+    open_all(&mut bench.stock);
+    for n in 0..200 {
+        let _ = bench.send(OF_A, &format!("7.7.{n}.7:7"), &initiation(2, n));
+    }
+    let through = (0..1000).filter(|_| bench.send(OF_A, A, &data(1)).is_ok()).count();
+    assert_eq!(through, 140);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use super::{DSCP, Leg};
 const INNER_MTU: u32 = 1200;
 /// Type of WireGuard's data messages.
 const DATA: u8 = 4;
-/// Cookies that a turn sends: each is some hashing, which strangers can ask for.
+/// Cookies that a turn sends to strangers, and to who is bound: each is some hashing, which strangers can ask for.
 const COOKIES_PER_TURN: u32 = 32;
 /// Price of the cookies: unmodified peers pay none.
 const FREE: u8 = 0;
@@ -198,17 +198,21 @@ impl<T: Tunnel> Router<T> {
         outlet: &mut impl Outlet,
     ) {
         self.outbox.counters.drop(reason);
-        let at = Place::Port(self.shard, path.local.socket);
-        if self.cookies_sent.0 != now.at {
-            self.cookies_sent = (now.at, 0);
+        if reason != Drop::RelayCookie {
+            return;
         }
-        if reason == Drop::RelayCookie
-            && self.cookies_sent.1 < COOKIES_PER_TURN
+        if self.cookies_sent.0 != now.at {
+            self.cookies_sent = (now.at, [0; 2]);
+        }
+        // Strangers leave those that are bound theirs.
+        let sent = &mut self.cookies_sent.1[usize::from(self.stock.is_bound_to(path))];
+        let at = Place::Port(self.shard, path.local.socket);
+        if *sent < COOKIES_PER_TURN
             && let Some(key) = self.stock.cookie_key(path)
             && let Some(reply) =
                 self.cookies.reply(now, (&path.peer, at), one, &key, FREE, &mut self.rng)
         {
-            self.cookies_sent.1 += 1;
+            *sent += 1;
             self.outbox.send_raw(*path, &reply, outlet);
         }
     }
@@ -271,8 +275,8 @@ impl Guard for Door<'_> {
     }
 
     #[inline]
-    fn pay(&mut self, bytes: usize) -> bool {
-        self.relay.pay_router(self.now.at, bytes)
+    fn pay(&mut self, bytes: usize, urgent: bool) -> bool {
+        self.relay.pay_router(self.now.at, bytes, urgent)
     }
 }
 
