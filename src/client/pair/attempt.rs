@@ -3,11 +3,12 @@
 //!
 //! A valid probe is answered to the address that it really came from, whenever it comes, and that
 //! address is probed too: a peer whose NAT maps by destination is reached only because of that.
-//! An answer from an address that was probed proves it in both directions.
+//! An answer from an address to the probe that went there proves it in both directions.
 //!
 //! Probes say nothing of who sent them: both sides have the one secret. Private networks are alike, so
 //! that the peer's address in its own may be ours in ours, and somebody on the way can send a probe
-//! back. Hence the clock in ours begins anywhere: what comes with a time of it is our own.
+//! back. Hence the clock in ours begins anywhere: what comes with a time of it is our own. Its last four bits
+//! say which address a probe went to: what was answered elsewhere, or long ago, proves nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +26,10 @@ const SPACING: Duration = Duration::from_millis(10);
 const SPACING_JITTER: Duration = Duration::from_millis(40);
 /// Addresses tried: those of the router's list, of its introduction, and those that were heard.
 const CANDIDATES_MAX: usize = 16;
+/// The part of a probe's clock that says which of them.
+const PLACE: u64 = 15;
+/// An answer that comes later is none.
+const RTT_MAX: Duration = Duration::from_secs(3);
 /// An address that was heard is probed at most this often.
 const ECHO_PAUSE: Duration = Duration::from_millis(10);
 /// One that tunnel messages come from, this often.
@@ -92,7 +97,7 @@ pub(super) struct Attempt {
     window: u32,
     over: bool,
     started: Moment,
-    /// What the clock in our probes showed at [`Moment::START`], in microseconds.
+    /// What the clock in our probes showed at [`Moment::START`], in microseconds, without [`PLACE`].
     epoch_us: u64,
     keep_until: Moment,
 }
@@ -106,7 +111,7 @@ impl Attempt {
         Self {
             id: probe::attempt_id(&plan.secret),
             candidates: candidates.take(CANDIDATES_MAX).collect(),
-            epoch_us: rng.next_u64(),
+            epoch_us: rng.next_u64() & !PLACE,
             rng,
             next_at: plan.opens_at,
             window: 0,
@@ -155,20 +160,24 @@ impl Attempt {
     }
 
     /// A probe for a path that was proven: it is answered, or the path is dead.
-    pub(super) fn probe(&mut self, now: Moment) -> Vec<u8> {
+    pub(super) fn probe(&mut self, now: Moment, to: SocketAddr) -> Option<Vec<u8>> {
         self.keep_until = self.keep_until.max(now + KEPT_FOR);
-        self.ask(now)
+        let place = self.candidates.iter().position(|it| it.address == to)?;
+        Some(self.ask(now, place))
     }
 
-    fn ask(&self, now: Moment) -> Vec<u8> {
-        self.write(PunchKind::Probe, self.epoch_us.wrapping_add(micros(now)))
+    fn ask(&self, now: Moment, place: usize) -> Vec<u8> {
+        let clock = (micros(now) & !PLACE) | (place as u64 & PLACE);
+        self.write(PunchKind::Probe, self.epoch_us.wrapping_add(clock))
     }
 
-    /// How long ago a probe of ours was sent, by its clock; `None` of what is none of ours.
-    fn asked_since(&self, now: Moment, clock_us: u64) -> Option<Duration> {
-        let sent_us = clock_us.wrapping_sub(self.epoch_us);
-        let ours = (micros(self.started)..=micros(now)).contains(&sent_us);
-        ours.then(|| Duration::from_micros(micros(now) - sent_us))
+    /// How long ago a probe of ours was sent, by its clock, and to which candidate; `None` of what is
+    /// none of ours.
+    fn asked_since(&self, now: Moment, clock_us: u64) -> Option<(Duration, u64)> {
+        let clock = clock_us.wrapping_sub(self.epoch_us);
+        let (sent_us, place) = (clock & !PLACE, clock & PLACE);
+        let ours = (micros(self.started) & !PLACE..=micros(now)).contains(&sent_us);
+        ours.then(|| (Duration::from_micros(micros(now) - sent_us), place))
     }
 
     fn write(&self, kind: PunchKind, clock_us: u64) -> Vec<u8> {
@@ -183,7 +192,7 @@ impl Attempt {
         };
         let heard = match (punch.kind, self.asked_since(now, punch.clock_us)) {
             (PunchKind::Probe, None) => self.probed(now, from, punch.clock_us),
-            (PunchKind::Answer, Some(rtt)) => self.answered(now, from, rtt),
+            (PunchKind::Answer, Some(asked)) => self.answered(now, from, asked),
             (PunchKind::Probe, Some(_)) | (PunchKind::Answer, None) => return Heard::Nothing,
         };
         self.keep_until = self.keep_until.max(now + KEPT_FOR);
@@ -200,9 +209,13 @@ impl Attempt {
         Heard::Probe(out, new)
     }
 
-    fn answered(&mut self, now: Moment, from: SocketAddr, rtt: Duration) -> Heard {
-        let candidate = self.candidates.iter_mut().find(|it| it.address == from);
-        if let Some(candidate) = candidate.filter(|it| it.probed_at.is_some()) {
+    fn answered(&mut self, now: Moment, from: SocketAddr, (rtt, place): (Duration, u64)) -> Heard {
+        if rtt >= RTT_MAX {
+            return Heard::Nothing;
+        }
+        let mut candidates = (0..).zip(&mut self.candidates);
+        if let Some((_, candidate)) = candidates.find(|(at, it)| *at == place && it.address == from)
+        {
             candidate.proven = true;
             self.over = true;
             return Heard::Answer(rtt);
@@ -219,12 +232,13 @@ impl Attempt {
 
     /// A probe to an address that something came from, unless it is proven or was probed just now.
     fn echo(&mut self, now: Moment, to: SocketAddr, pause: Duration) -> Option<Outgoing> {
-        let candidate = self.candidates.iter_mut().find(|it| it.address == to && !it.proven)?;
+        let place = self.candidates.iter().position(|it| it.address == to && !it.proven)?;
+        let candidate = &mut self.candidates[place];
         if candidate.probed_at.is_some_and(|at| now.since(at) < pause) {
             return None;
         }
         candidate.probed_at = Some(now);
-        Some((to, self.ask(now)))
+        Some((to, self.ask(now, place)))
     }
 
     /// What is due, until `None`.
@@ -251,11 +265,9 @@ impl Attempt {
             return Some(Due::Window(window));
         }
         self.next_at = now + SPACING + jitter(&mut self.rng, SPACING_JITTER);
-        let probe = self.ask(now);
-        let probes = self.candidates.iter_mut().map(|candidate| {
-            candidate.probed_at = Some(now);
-            (candidate.address, probe.clone())
-        });
+        self.candidates.iter_mut().for_each(|candidate| candidate.probed_at = Some(now));
+        let probes = self.candidates.iter().enumerate();
+        let probes = probes.map(|(place, it)| (it.address, self.ask(now, place)));
         Some(Due::Send(probes.collect()))
     }
 

@@ -1,12 +1,14 @@
 //! Paths that nothing of the tunnel comes back over.
 //!
 //! The relay says nothing when a channel is gone. And there are networks that filter WireGuard and
-//! let anything else through: probes are answered there, and no handshake ever is.
+//! let anything else through: probes are answered there, and no handshake ever is. So a pair that is
+//! connected over the relay tries a direct path with messages of the tunnel before it moves there.
 
 use std::time::Duration;
 
 use super::machine::Pair;
 use super::step::{Path, Step};
+use super::traffic::Via;
 use super::tunnel::{DEAF_AFTER, Tunnel};
 use crate::time::Moment;
 
@@ -15,9 +17,10 @@ use crate::time::Moment;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// And so do hellos, which are answered at once.
 const HELLO_WITHIN: Duration = Duration::from_secs(3);
-/// No direct path is used for so long after WireGuard did not pass, and then for twice as long each time.
-const MUTE_FIRST: Duration = Duration::from_secs(300);
-const MUTE_MAX: Duration = Duration::from_secs(7200);
+/// Whoever sends over the relay for so long, and not direct, has left the direct path.
+const FOLLOW_AFTER: Duration = Duration::from_secs(3);
+/// Without the relay, a direct path that WireGuard did not pass is not used for so long.
+const MUTE_FOR: Duration = Duration::from_secs(60);
 
 impl Pair {
     /// Since when something of the tunnel has had no answer: data, a handshake, hellos.
@@ -32,32 +35,45 @@ impl Pair {
 
     /// When a path that nothing of the tunnel comes back over is taken for useless: a channel that is
     /// gone, or an address from which probes are answered all the while.
-    pub(super) fn deaf_at(&self) -> Moment {
-        let path = self.path;
-        let is_there = |since| self.direct.as_ref().is_some_and(|it| it.answered_since(since));
-        let counts = |since: &Moment| match path {
-            Some(Path::Relay) => true,
-            Some(Path::Direct(_)) => is_there(*since),
-            None => false,
-        };
-        let after = |since: Option<Moment>, within| {
-            since.filter(counts).map_or(Moment::NEVER, |since| since + within)
-        };
-        let direct = matches!(path, Some(Path::Direct(_)));
-        let unheard = self.trust.unheard_since().filter(|_| direct);
-        after(self.data_unanswered_since(), DEAF_AFTER)
-            .min(after(self.initiating_since, HANDSHAKE_WITHIN))
-            .min(after(unheard, HELLO_WITHIN))
+    pub(super) fn deaf_at(&self, now: Moment) -> Moment {
+        let after =
+            |since: Option<Moment>, within| since.map_or(Moment::NEVER, |since| since + within);
+        let (data, handshake) = (self.data_unanswered_since(), self.initiating_since);
+        match (self.path, &self.direct) {
+            (Some(Path::Relay), _) => {
+                after(data, DEAF_AFTER).min(after(handshake, HANDSHAKE_WITHIN))
+            }
+            (Some(Path::Direct(_)), Some(direct)) if self.may_be_relayed(now) => {
+                let there = |since: &Moment| direct.answered_since(*since);
+                let hello = self.trust.unheard_since().filter(there);
+                after(hello, HELLO_WITHIN).min(after(handshake.filter(there), HANDSHAKE_WITHIN))
+            }
+            _ => Moment::NEVER,
+        }
+    }
+
+    /// When a direct path is asked whether the tunnel still passes: that data has no answer may be
+    /// a loss.
+    pub(super) fn ask_at(&self) -> Moment {
+        let direct = matches!(self.path, Some(Path::Direct(_)));
+        let data = self.data_unanswered_since().filter(|_| direct);
+        data.map_or(Moment::NEVER, |since| since + DEAF_AFTER)
+    }
+
+    /// Hellos, until one is answered.
+    pub(super) fn ask(&mut self, now: Moment) {
+        self.tunnel.iter_mut().for_each(Tunnel::rerouted);
+        if self.established(now) {
+            self.trust.ask(now);
+        }
     }
 
     /// The peer is there, and its probes say so; but only they pass.
     pub(super) fn shun_direct(&mut self, now: Moment) {
         let Some(mute) = self.direct.take() else { return };
         self.log.push(now, Step::PathMute(mute.address));
-        let (_, times) = self.mute;
-        let pause = MUTE_FIRST.saturating_mul(1 << times.min(8)).min(MUTE_MAX);
-        self.mute = (now + pause, times + 1);
-        (self.spare, self.initiating_since) = (None, None);
+        self.mute_until = now + MUTE_FOR;
+        self.spare = None;
         self.repath(now);
         if self.path.is_some() && !self.established(now) {
             self.initiate_at = now;
@@ -65,8 +81,33 @@ impl Pair {
         self.recover(now);
     }
 
-    /// Until when direct paths are not used, whatever probes say.
-    pub(super) const fn mute_until(&self) -> Moment {
-        self.mute.0
+    /// Something authentic came by that way: while there is the relay, a direct path is used when the
+    /// peer uses it, since probes do not show that WireGuard passes there.
+    pub(super) fn follow(&mut self, now: Moment, via: Via) {
+        let Some(direct) = &mut self.direct else { return };
+        match via {
+            Via::Direct(from) if direct.address == from => {
+                direct.heard();
+                self.relayed_since = None;
+            }
+            Via::Direct(_) => {}
+            Via::Relay(_) => {
+                let since = *self.relayed_since.get_or_insert(now);
+                direct.used_by_peer &= now.since(since) < FOLLOW_AFTER;
+            }
+        }
+        self.repath(now);
+    }
+
+    /// Shows the peer a direct path that it does not use, if it is on trial.
+    pub(super) fn try_direct(&mut self, now: Moment) {
+        let Some(direct) = self.direct.as_ref().filter(|it| !it.used_by_peer) else { return };
+        let address = direct.address;
+        if self.path == Some(Path::Relay)
+            && let Some(tunnel) = &mut self.tunnel
+            && let Some(message) = tunnel.seal(now, &[])
+        {
+            self.out.push_back((address, message));
+        }
     }
 }

@@ -59,8 +59,10 @@ pub struct Pair {
     pub(super) cadence: Cadence,
     pub(super) direct: Option<Direct>,
     pub(super) spare: Option<Spare>,
-    /// Until when none is used, since WireGuard does not pass there, and how often that was so.
-    pub(super) mute: (Moment, u32),
+    /// Until when none is used, since WireGuard does not pass there.
+    pub(super) mute_until: Moment,
+    /// Since when the peer sends over the relay, and not over the direct path that there is.
+    pub(super) relayed_since: Option<Moment>,
     pub(super) leg: Option<Leg>,
     /// Where messages go, as it was told last.
     pub(super) path: Option<Path>,
@@ -93,7 +95,8 @@ impl Pair {
             cadence,
             direct: None,
             spare: None,
-            mute: (Moment::START, 0),
+            mute_until: Moment::START,
+            relayed_since: None,
             leg: None,
             path: None,
             connected: false,
@@ -198,7 +201,7 @@ impl Pair {
     }
 
     fn answered(&mut self, now: Moment, attempt: [u8; 8], address: SocketAddr, rtt: Duration) {
-        if now < self.mute_until() {
+        if now < self.mute_until {
             return;
         }
         match &mut self.direct {
@@ -218,7 +221,9 @@ impl Pair {
         self.direct = Some(Direct::new(now, address, attempt, rtt));
         self.report(Outcome::Punched, rtt);
         self.seek.found();
+        self.relayed_since = None;
         self.repath(now);
+        self.try_direct(now);
         if !self.established(now) {
             let first = self.me.identity.peer_id() < self.peer;
             self.initiate_at = if first { now } else { now + INITIATE_LATE };
@@ -257,12 +262,14 @@ impl Pair {
 
     /// Looks which path is the best, and says so if it is another one than before.
     pub(super) fn repath(&mut self, now: Moment) {
-        let direct = self.direct.as_ref().map(|direct| Path::Direct(direct.address));
+        let tried = |it: &&Direct| it.used_by_peer || self.leg.is_none() || !self.connected;
+        let direct = self.direct.as_ref().filter(tried).map(|it| Path::Direct(it.address));
         let path = direct.or(self.leg.map(|_| Path::Relay));
         if path == self.path {
             return;
         }
         self.path = path;
+        self.initiating_since = None;
         let Some(path) = path else { return };
         self.log.push(now, Step::Switched(path));
         self.tunnel.iter_mut().for_each(Tunnel::rerouted);
@@ -314,17 +321,21 @@ impl Pair {
     }
 
     fn tick_direct(&mut self, now: Moment) {
-        let unanswered = self.unanswered_since();
+        let unanswered = self.unanswered_since().filter(|_| self.path != Some(Path::Relay));
         let Some(direct) = &mut self.direct else { return };
         match direct.poll(now, unanswered) {
             Some(direct::Due::Probe) => {
                 let address = direct.address;
                 let attempt = direct.attempt;
                 let attempt = self.attempts.iter_mut().find(|it| it.id() == attempt);
-                self.out.extend(attempt.map(|attempt| (address, attempt.probe(now))));
+                let probe = attempt.and_then(|attempt| attempt.probe(now, address));
+                self.out.extend(probe.map(|probe| (address, probe)));
+                self.try_direct(now);
             }
             Some(direct::Due::Dead) => self.lose_direct(now),
-            None if now >= self.deaf_at() => self.shun_direct(now),
+            None if self.path == Some(Path::Relay) => {}
+            None if now >= self.deaf_at(now) => self.shun_direct(now),
+            None if now >= self.ask_at() => self.ask(now),
             None => {}
         }
     }
@@ -359,7 +370,7 @@ impl Pair {
         if now >= leg.refresh_at {
             self.refresh(now);
         }
-        if self.path == Some(Path::Relay) && now >= self.deaf_at() {
+        if self.path == Some(Path::Relay) && now >= self.deaf_at(now) {
             self.initiating_since = None;
             self.lose_leg(now, Reason::PathLost);
         }
@@ -409,7 +420,12 @@ impl Pair {
         if self.closed {
             return Moment::NEVER;
         }
-        let mut next = self.seek.next_deadline().min(self.trust.hello_at).min(self.deaf_at());
+        let mut next = self
+            .seek
+            .next_deadline()
+            .min(self.trust.hello_at)
+            .min(self.deaf_at(now))
+            .min(self.ask_at());
         if let (Some(tunnel), Some(_)) = (&self.tunnel, self.path) {
             next = next.min(tunnel.next_deadline()).min(self.initiate_at);
             if self.established(now) {
@@ -420,7 +436,8 @@ impl Pair {
             next = next.min(attempt.next_deadline());
         }
         if let Some(direct) = &self.direct {
-            next = next.min(direct.next_deadline(self.unanswered_since()));
+            let unanswered = self.unanswered_since().filter(|_| self.path != Some(Path::Relay));
+            next = next.min(direct.next_deadline(unanswered));
         }
         self.leg.as_ref().map_or(next, |leg| next.min(leg.next_deadline()))
     }

@@ -267,7 +267,7 @@ impl Pair {
                 if !self.me.options.punch {
                     return self.allocate(now, Reason::PunchingOff);
                 }
-                if now < self.mute_until() {
+                if now < self.mute_until {
                     self.allocate(now, Reason::PathMute);
                     return self.retry(now);
                 }
@@ -368,7 +368,7 @@ impl Pair {
         } else {
             AGAIN
         };
-        let pause = pause.max(self.mute_until().since(now));
+        let pause = pause.max(self.mute_until.since(now));
         self.seek.introduce_at = now + pause;
         self.log.push(now, Step::RetryIn(pause));
     }
@@ -378,6 +378,11 @@ impl Pair {
         let fresh = !self.seek.consent.is_empty() && now < self.seek.consent_until;
         let consent = if fresh { &self.seek.consent } else { &self.seek.consent_given };
         (!consent.is_empty()).then(|| consent.clone())
+    }
+
+    /// Whether there is a channel, or may be one.
+    pub(super) fn may_be_relayed(&self, now: Moment) -> bool {
+        self.leg.is_some() || (self.me.options.relay && self.consent(now).is_some())
     }
 
     fn allocate(&mut self, now: Moment, why: Reason) {

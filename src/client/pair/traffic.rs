@@ -64,6 +64,11 @@ impl Trust {
         self.proven && self.told
     }
 
+    /// Begins to ask by this path whether the other side hears us.
+    pub(super) const fn ask(&mut self, now: Moment) {
+        (self.told, self.hello_at, self.greeting_since) = (false, now, now);
+    }
+
     /// Since when hellos go by this path that the other side does not hear.
     pub(super) fn unheard_since(&self) -> Option<Moment> {
         let greets = !self.is_mutual() && self.greeting_since != Moment::NEVER;
@@ -170,7 +175,7 @@ impl Pair {
     fn came(&mut self, now: Moment, via: Via) {
         self.touched = now;
         match (via, &mut self.direct) {
-            (Via::Direct(from), Some(direct)) if direct.address == from => direct.heard(),
+            (Via::Direct(from), Some(direct)) if direct.address == from => {}
             (Via::Direct(from), direct) => {
                 if let Some(direct) = direct {
                     direct.heard_elsewhere(from);
@@ -186,6 +191,7 @@ impl Pair {
                 }
             }
         }
+        self.follow(now, via);
     }
 
     /// There are new keys.
@@ -196,9 +202,7 @@ impl Pair {
         };
         self.log.push(now.at, Step::Established(path));
         // A peer that started anew does not know that we proved ourselves.
-        self.trust.told = false;
-        self.trust.hello_at = now.at;
-        self.trust.greeting_since = now.at;
+        self.trust.ask(now.at);
         self.tick_hello(now);
     }
 
