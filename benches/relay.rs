@@ -29,6 +29,7 @@ fn member(n: u32) -> Member {
         home: HomeRef { shard: 0, session: SessionRef { slot: n, generation: 1 } },
         path: Path { peer: address, local: Local { ip, ..Local::default() } },
         proven: true,
+        proven_at: Moment::START,
         reachable: true,
         factor: 16,
         network: Prefix::of(address.ip()),

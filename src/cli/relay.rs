@@ -57,7 +57,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }));
     }
     output::line(format_args!(
-        "Endpoint = {endpoint}\n# MTU = {inner_mtu} at most, in [Interface]; closed after {} s of silence",
+        "Endpoint = {endpoint}\nPersistentKeepalive = 25\n\
+         # MTU = {inner_mtu} at most, in [Interface]; may be closed after {} s of silence",
         idle.as_secs()
     ))
 }

@@ -184,7 +184,10 @@ impl Members {
             self.cold[at].network = self.take_prefix(member.network);
         }
         self.prefixes[usize::from(self.cold[at].network)].channels += 1;
-        self.update(taken.at, member);
+        let hot = &self.hot[at];
+        // An address does not become unproven by what was asked before.
+        let known = hot.proven() && hot.address == Address::of(&member.path.peer);
+        self.update(taken.at, &Member { proven: member.proven || known, ..*member });
         Some(taken.at)
     }
 
@@ -212,13 +215,12 @@ impl Members {
         (cold.shard, cold.session) = (shard, [slot, generation]);
         hot.factor = member.factor.clamp(1, FACTOR_MAX);
         let address = Address::of(&member.path.peer);
-        if hot.prefix == NONE || hot.address != address {
+        let news = hot.prefix == NONE || hot.address != address;
+        if news || (hot.proven() && !member.proven) {
             hot.address = address;
-            hot.set(PROVEN, false);
             cold.allowance = 0;
         }
-        // An address does not become unproven by what is told late.
-        hot.set(PROVEN, member.proven || hot.proven());
+        hot.set(PROVEN, member.proven);
         let (prefix, local) = self.settle(at, &member.path);
         let hot = &mut self.hot[at as usize];
         let before = (hot.prefix, hot.local);

@@ -66,6 +66,8 @@ pub struct Member {
     pub path: Path,
     /// Whether that address is proven.
     pub proven: bool,
+    /// When it was, if it is.
+    pub proven_at: Moment,
     /// Whether anything may be relayed to that address at all.
     pub reachable: bool,
     /// What its rate is multiplied by: 1 to 16.

@@ -22,7 +22,7 @@ pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// A session whose keys are too old keeps its slot for so long, unless somebody needs it:
 /// peers whose keepalive runs into old keys come back within this time and stay who they are.
 pub(super) const LINGER: Duration = Duration::from_secs(30);
-/// How long an address that was left stays proven.
+/// How long an address that was left stays proven, from its proof on.
 const LEFT_PROVEN: Duration = Duration::from_secs(180);
 /// Another port after less silence says nothing of how long mappings last.
 const LAPSE_MIN: Duration = Duration::from_secs(2);
@@ -63,7 +63,8 @@ pub struct Session {
 /// What is known of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    Proven,
+    /// Lately then: by a response that was used, or a challenge that was answered.
+    Proven(Moment),
     Unproven {
         /// Bytes that came from there less those that went there.
         allowance: u64,
@@ -77,7 +78,14 @@ enum Proof {
 #[derive(Clone, Copy, Debug)]
 struct Left {
     address: Address,
-    until: Moment,
+    proven: Moment,
+}
+
+impl Proof {
+    /// None yet: the address is asked for `token`.
+    const fn asked(token: u64) -> Self {
+        Self::Unproven { allowance: 0, token, challenges: CHALLENGES_UNASKED }
+    }
 }
 
 /// What a timer found to do.
@@ -98,12 +106,14 @@ pub(super) struct Change {
     pub(super) confirmed: Option<Address>,
     /// The endpoint has another address now; if it is not proven, the token was used.
     pub(super) roamed: bool,
+    /// The address that it has is not proven any more, and the token was used.
+    pub(super) doubted: bool,
 }
 
 impl Session {
     /// A session whose first handshake came by `path`; `token` is what to challenge it with, should that be needed.
     pub(super) fn new(now: Moment, key: WgKey, path: Path, token: u64) -> Self {
-        let nowhere = Left { address: Address([0; 18]), until: Moment::START };
+        let nowhere = Left { address: Address([0; 18]), proven: Moment::START };
         Self {
             path,
             proof: Proof::Unproven { allowance: 0, token, challenges: 0 },
@@ -136,7 +146,15 @@ impl Session {
 
     /// Whether that address is proven.
     pub fn proven(&self) -> bool {
-        self.proof == Proof::Proven
+        self.proven_at().is_some()
+    }
+
+    /// When it was proven last, if it is.
+    pub fn proven_at(&self) -> Option<Moment> {
+        match self.proof {
+            Proof::Proven(at) => Some(at),
+            Proof::Unproven { .. } => None,
+        }
     }
 
     /// When its first handshake was.
@@ -193,7 +211,7 @@ impl Session {
     #[inline]
     pub fn charge(&mut self, bytes: usize) -> Result<(), Drop> {
         match &mut self.proof {
-            Proof::Proven => Ok(()),
+            Proof::Proven(_) => Ok(()),
             Proof::Unproven { allowance, .. } => {
                 let left = allowance.checked_sub(bytes as u64).ok_or(Drop::Unproven)?;
                 *allowance = left;
@@ -236,7 +254,7 @@ impl Session {
         self.ring.authentic(index, counter);
         let heard = std::mem::replace(&mut self.heard, now);
         let silent = if heard == Moment::START { Duration::ZERO } else { now.since(heard) };
-        let mut roamed = false;
+        let (mut roamed, mut doubted) = (false, false);
         if leads {
             self.order = order;
             if self.path != *path {
@@ -246,13 +264,13 @@ impl Session {
             }
         }
         if let Some(address) = confirmed {
-            self.prove(now, &address);
+            doubted = self.prove(now, &address, token);
             self.sample_rtt(now.since(made));
         }
         if path.peer == self.path.peer {
             self.allow(bytes);
         }
-        Change { confirmed, roamed }
+        Change { confirmed, roamed, doubted }
     }
 
     /// Data that asks for a sign of life came; returns when to look at the session, if that is news.
@@ -266,10 +284,10 @@ impl Session {
     }
 
     /// The peer echoed `token`; whether that proved its address.
-    pub(super) fn answered(&mut self, token: u64) -> bool {
+    pub(super) fn answered(&mut self, now: Moment, token: u64) -> bool {
         let right = matches!(self.proof, Proof::Unproven { token: asked, .. } if asked == token);
         if right {
-            self.proof = Proof::Proven;
+            self.proof = Proof::Proven(now);
         }
         right
     }
@@ -322,14 +340,14 @@ impl Session {
     fn challenge_at(&self) -> Moment {
         match self.proof {
             Proof::Unproven { challenges: 1.., .. } => self.next_challenge,
-            Proof::Unproven { .. } | Proof::Proven => Moment::NEVER,
+            Proof::Unproven { .. } | Proof::Proven(_) => Moment::NEVER,
         }
     }
 
     fn challenge(&mut self, now: Moment) -> Due {
         self.next_challenge = now + CHALLENGE_INTERVAL;
         match &mut self.proof {
-            Proof::Proven => Due::Nothing,
+            Proof::Proven(_) => Due::Nothing,
             Proof::Unproven { token, challenges, .. } => {
                 *challenges = challenges.saturating_sub(1);
                 Due::Challenge(*token)
@@ -344,33 +362,37 @@ impl Session {
         if from.peer == path.peer {
             return false;
         }
-        if self.proof == Proof::Proven {
-            self.remember(now, Address::of(&from.peer));
+        if let Proof::Proven(at) = self.proof {
+            self.remember(at, Address::of(&from.peer));
         }
         let to = Address::of(&path.peer);
-        let proven = self.left.iter().any(|left| left.address == to && left.until > now);
-        self.proof = if proven {
-            Proof::Proven
-        } else {
-            Proof::Unproven { allowance: 0, token, challenges: CHALLENGES_UNASKED }
-        };
+        let here = |left: &&Left| left.address == to && now.since(left.proven) < LEFT_PROVEN;
+        let left = self.left.iter().find(here).map(|left| left.proven);
+        self.proof = left.map_or(Proof::asked(token), Proof::Proven);
         true
     }
 
-    /// A response that went to `address` was used.
+    /// A response that went to `address` was used. Whether that casts doubt on the endpoint: keys
+    /// were agreed elsewhere, and data under them has a source that may be forged.
     #[cold]
-    fn prove(&mut self, now: Moment, address: &Address) {
-        if Address::of(&self.path.peer) == *address {
-            self.proof = Proof::Proven;
+    fn prove(&mut self, now: Moment, address: &Address, token: u64) -> bool {
+        let here = Address::of(&self.path.peer) == *address;
+        let doubted = !here && self.proven();
+        if here {
+            self.proof = Proof::Proven(now);
         } else {
             self.remember(now, *address);
         }
+        if doubted {
+            self.proof = Proof::asked(token);
+        }
+        doubted
     }
 
-    fn remember(&mut self, now: Moment, address: Address) {
+    fn remember(&mut self, proven: Moment, address: Address) {
         let same = self.left.iter().position(|left| left.address == address);
-        let oldest = usize::from(self.left[1].until < self.left[0].until);
-        self.left[same.unwrap_or(oldest)] = Left { address, until: now + LEFT_PROVEN };
+        let oldest = usize::from(self.left[1].proven < self.left[0].proven);
+        self.left[same.unwrap_or(oldest)] = Left { address, proven };
     }
 
     #[inline]

@@ -245,7 +245,7 @@ impl<T: Tunnel> Sessions<T> {
             return false;
         }
         let Some(tenant) = live(&mut self.slots, session) else { return false };
-        let proved = tenant.answered(token);
+        let proved = tenant.answered(now.at, token);
         if proved {
             self.known.add(now.at, &Address::of(&tenant.path().peer));
             self.stats.proved += 1;
@@ -417,6 +417,8 @@ impl<T: Tunnel> Sessions<T> {
         }
         if change.roamed {
             self.stats.roams += 1;
+        }
+        if change.roamed || change.doubted {
             self.token = self.rng.next_u64();
         }
         if change.roamed || change.confirmed.is_some() {

@@ -85,7 +85,7 @@ pub(super) struct Leg {
     pub(super) socket: u16,
     /// Place of who pays for what it sends.
     pub(super) owner: u32,
-    /// The address that the session of this leg's peer proved, and when ports were asked for there.
+    /// The address that the session of this leg's peer proved, and when.
     home: Option<(IpAddr, Moment)>,
     pub(super) bound: Option<Bound>,
     pub(super) candidates: ArrayVec<Candidate, CANDIDATES>,
@@ -122,11 +122,11 @@ impl Leg {
         cookie::has_mac1(&self.mac1_key, message)
     }
 
-    /// The session of this leg's peer is at that address.
-    pub(super) fn live_at(&mut self, now: Moment, ip: IpAddr) {
-        self.home = Some((ip, now));
+    /// The session of this leg's peer is at that address, which was proven then.
+    pub(super) fn live_at(&mut self, (ip, proven): (IpAddr, Moment)) {
+        self.home = Some((ip, proven));
         if let Some(bound) = self.bound.as_mut().filter(|bound| bound.path.peer.ip() == ip) {
-            bound.proven = Some(now);
+            bound.proven = bound.proven.max(Some(proven));
         }
     }
 
@@ -277,6 +277,12 @@ impl Leg {
         let it = self.candidates.get(self.candidate(path)?).filter(|it| it.counts(now))?;
         let (_, by_peer) = it.answered.filter(|(answered, _)| *answered == index)?;
         Some((it.proven?, by_peer))
+    }
+
+    /// Whether an answer of the other side, with that index if to a candidate, may have gone there.
+    pub(super) fn is_answered(&self, path: &Path, index: u32) -> bool {
+        let candidate = self.candidate(path).and_then(|at| self.candidates[at].answered);
+        self.is_bound_to(path) || candidate == Some((index, true))
     }
 
     /// The place of a candidate that so many bytes came from, the newest.

@@ -15,8 +15,8 @@ const NETWORK_PAIRS: usize = 4;
 
 impl Stock {
     /// Ports for two peers: those they have, whose lifetime begins again, or two new ones, which
-    /// are good once they are [open](Self::served). Each comes with the address of its session, if
-    /// it has one that has proven that. `network` is where the session of who asks began.
+    /// are good once they are [open](Self::served). Each comes with the address of its session and
+    /// when that was proven, if it has one that was. `network` is where the session of who asks began.
     ///
     /// # Errors
     /// [`Refused`]
@@ -24,7 +24,7 @@ impl Stock {
         &mut self,
         now: Moment,
         network: Prefix,
-        [a, b]: [(Side, Option<IpAddr>); 2],
+        [a, b]: [(Side, Option<(IpAddr, Moment)>); 2],
     ) -> Result<PairId, Refused> {
         let id = PairId::of(a.0.peer, b.0.peer);
         if a.0.peer == b.0.peer {
@@ -47,7 +47,7 @@ impl Stock {
                 leg.rekey(side.key);
             }
             if let Some(home) = home {
-                leg.live_at(now, home);
+                leg.live_at(home);
             }
         }
         self.watch(now, slot);

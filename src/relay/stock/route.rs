@@ -95,7 +95,6 @@ impl Stock {
         guard: &mut impl Guard,
     ) -> Result<Receiver, Drop> {
         let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
-        let kept_for = self.kept_for();
         let Self { pairs, strangers, .. } = self;
         let pair = pairs.get_mut(slot as usize).and_then(Option::as_mut);
         let pair = pair.ok_or(Drop::RelayChannel)?;
@@ -105,7 +104,6 @@ impl Stock {
         }
         if leg.is_bound_to(path) {
             leg.hear_bound(now, proof(leg, now, path, message, guard)?);
-            pair.expires = now + kept_for;
         } else {
             if !guard.allows(&path.peer) {
                 return Err(Drop::RelayTarget);
@@ -160,7 +158,9 @@ impl Stock {
             Some(to) if other.affords(now, to, bytes) => Ok(to),
             Some(_) => Err(Drop::Unproven),
             // It may be about an answer.
-            None if leg.is_bound_to(path) && other.bound.is_some() => Ok(Receiver::Bound),
+            None if other.bound.is_some() && leg.is_answered(path, word(message, 4)) => {
+                Ok(Receiver::Bound)
+            }
             None => Err(Drop::RelaySource),
         }
     }

@@ -28,9 +28,13 @@ fn side(n: u8) -> Side {
 }
 
 /// The same with where its session is.
-fn present(n: u8) -> (Side, Option<IpAddr>) {
+fn present(n: u8) -> (Side, Option<(IpAddr, Moment)>) {
+    present_at(Moment::from_nanos(1_000_000_000), n)
+}
+
+fn present_at(proven: Moment, n: u8) -> (Side, Option<(IpAddr, Moment)>) {
     let home = [A, B].get(usize::from(n) - 1);
-    (side(n), home.map(|home| home.parse::<SocketAddr>().unwrap().ip()))
+    (side(n), home.map(|home| (home.parse::<SocketAddr>().unwrap().ip(), proven)))
 }
 
 /// A network.

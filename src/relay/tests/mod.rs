@@ -57,6 +57,7 @@ fn member(n: u16) -> Member {
         home: home(n),
         path: path(low, high),
         proven: true,
+        proven_at: Moment::START,
         reachable: true,
         factor: 1,
         network: Prefix::of(path(low, high).peer.ip()),

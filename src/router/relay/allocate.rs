@@ -17,7 +17,7 @@ use crate::limits;
 use crate::net::Path;
 use crate::relay::stock::Granted;
 use crate::relay::{Allocated, Assigned, Member, Refused};
-use crate::time::Now;
+use crate::time::{Moment, Now};
 use crate::tunnel::Tunnel;
 use crate::wire::body::{Addrs, RelayAllocReq, RelayAllocResp, consent_scope};
 use crate::wire::channel::HEADER_BYTES;
@@ -336,6 +336,7 @@ impl<T: Tunnel> Router<T> {
             home: HomeRef { shard: self.shard, session },
             path,
             proven: tenant.proven(),
+            proven_at: tenant.proven_at().unwrap_or(Moment::START),
             reachable: self.may_relay_to(&path),
             factor: self.peers.factor(session),
             network: *tenant.network(),

@@ -51,7 +51,7 @@ impl<T: Tunnel> Router<T> {
         }
         let [key, other_key] = letter.keys?;
         let side = |of: &Member, key| {
-            let home = of.proven.then(|| of.path.peer.ip());
+            let home = of.proven.then(|| (of.path.peer.ip(), of.proven_at));
             (Side { peer: of.peer, key, factor: of.factor }, home)
         };
         let told = side(&other, other_key);

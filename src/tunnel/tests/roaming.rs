@@ -11,6 +11,7 @@ on_both!(
     coming_back_needs_no_proof_for_a_while,
     a_handshake_proves_its_address,
     a_response_used_from_elsewhere_proves_only_where_it_went,
+    keys_agreed_elsewhere_cast_doubt_on_where_their_data_comes_from,
     reordered_data_does_not_move_the_endpoint,
     a_replay_does_not_move_the_endpoint,
     another_local_address_is_no_roam,
@@ -162,6 +163,22 @@ fn a_response_used_from_elsewhere_proves_only_where_it_went<K: Kind>() {
     world.give(&path(1), &client.seal(&frame(40, 1)));
     let tenant = world.sessions.session(session).unwrap();
     assert_eq!((*tenant.path(), tenant.proven()), (path(1), true));
+}
+
+/// Who was at an address once, and is not any more, can still send from there.
+fn keys_agreed_elsewhere_cast_doubt_on_where_their_data_comes_from<K: Kind>() {
+    let mut world = World::<K>::roomy();
+    let mut client = world.client(1);
+    let session = world.connect(&mut client, &path(1));
+    let first = world.shake(&mut client, &path(3));
+    world.give(&path(1), &first);
+    let tenant = world.sessions.session(session).unwrap();
+    assert_eq!((*tenant.path(), tenant.proven()), (path(1), false));
+    assert_eq!(challenges(&world.run(Duration::from_millis(900))).len(), 1);
+    // Nothing but data: where the keys were agreed.
+    world.give(&path(3), &client.seal(&frame(40, 1)));
+    let tenant = world.sessions.session(session).unwrap();
+    assert_eq!((*tenant.path(), tenant.proven()), (path(3), true));
 }
 
 fn reordered_data_does_not_move_the_endpoint<K: Kind>() {

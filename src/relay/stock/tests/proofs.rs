@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{A, B, Bench, ELSEWHERE, OF_A, OF_B};
-use super::{bare, data, indexed, initiation, near, present, response};
+use super::{bare, data, indexed, initiation, near, present, present_at, response};
 use crate::drops::Drop;
 
 #[test]
@@ -109,7 +109,9 @@ fn who_leaves_an_address_cannot_aim_at_it() {
     bench.pass(1);
     assert_eq!(bench.send(OF_A, A, &bare(initiation(2, 42))), Err(Drop::RelayCookie));
     // The session there says so again.
-    assert!(bench.stock.allocate(bench.now, near(1), [present(1), present(2)]).is_ok());
+    assert!(
+        bench.stock.allocate(bench.now, near(1), [present_at(bench.now, 1), present(2)]).is_ok()
+    );
     bench.ok(OF_A, A, &bare(initiation(2, 44)), B);
 }
 
@@ -209,6 +211,10 @@ fn cookies_find_their_way_within_what_came() {
     bench.ok(OF_A, ELSEWHERE, &initiation(2, 30), B);
     bench.ok(OF_B, B, &indexed(3, 64, 30), ELSEWHERE);
     bench.ok(OF_B, B, &indexed(3, 64, 11), A);
+    // And the other way: about the answer that a candidate got.
+    bench.ok(OF_B, B, &response(1, 31, 30), ELSEWHERE);
+    bench.ok(OF_A, ELSEWHERE, &indexed(3, 64, 31), B);
+    assert_eq!(bench.send(OF_A, ELSEWHERE, &indexed(3, 64, 32)), Err(Drop::RelaySource));
     assert_eq!(bench.send(OF_B, ELSEWHERE, &indexed(3, 64, 30)), Err(Drop::RelaySource));
 }
 
