@@ -28,9 +28,10 @@
 //! * Data is taken from a bound address and sent to a bound one.
 //! * What is not bound and not proven has got no more bytes than it sent.
 //! * Data is sent to an address that was proven in the last ten minutes, by a cookie of two minutes at
-//!   most if by one, and from which something came in the last three: who gave it up, or forges it, can have nothing sent there for longer. The port of a
-//!   session's or of the bound address may change without a cookie, as for the permissions of RFC
-//!   8656, which are for an address without its port.
+//!   most if by one, and from which something came in the last three: who gave it up, or forges it,
+//!   can have nothing sent there for longer. A restart counts as both, until the next handshake. The
+//!   port of a session's or of the bound address may change without a cookie, as for the permissions
+//!   of RFC 8656, which are for an address without its port.
 //! * An initiation goes to one address. Who names its index has received it.
 //! * What is sent on is paid for by its peer, its network and the router. Over budget it is dropped and does
 //!   not wait: congestion control inside the tunnels makes do with that.
